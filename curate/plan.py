@@ -1,0 +1,239 @@
+"""What a recipe will do with a pool and a store; refuses what can't work before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+from pydantic import ValidationError
+
+from curate.recipe import NamedOptions, Recipe, filter_name
+from filters.core.catalogue import filter_kind, nearest
+from filters.core.errors import MissingSignal, RecipeError
+from transforms.fingerprints import fingerprint
+from transforms.measure import (
+    Column,
+    DerivedMeasure,
+    Measure,
+    NamedMeasure,
+    PoolMeasure,
+    SampleMeasure,
+    find_measure,
+    measure_names,
+)
+from transforms.measuring import DoneParts, MeasureConfig, missing_measures
+from transforms.pool import Shard, list_pool
+from transforms.samples import samples_measure
+from transforms.store import Store
+
+VIRTUAL = Column("shard_number", pa.int32(), "the shard's place in the pool; not stored")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe, resolved against a pool and a store.
+
+    Attributes:
+        measures: what is measured, in order; `samples` is always there and not among them.
+        lacking: part -> names of the tables that the store lacks for it.
+        unused: measures of the recipe that this pool has no use for.
+    """
+
+    recipe: Recipe
+    store: Store
+    shards: tuple[Shard, ...]
+    measures: tuple[NamedMeasure, ...]
+    lacking: dict[str, frozenset[str]]
+    unused: tuple[str, ...]
+
+    @cached_property
+    def samples(self) -> NamedMeasure:
+        """The table that everything is aligned with."""
+        return samples_measure(self.recipe.file.pool.options())
+
+    @cached_property
+    def columns(self) -> dict[str, tuple[Column, NamedMeasure]]:
+        """Every column there will be, with the measure that writes it."""
+        return {
+            column.name: (column, measure)
+            for measure in (self.samples, *self.measures)
+            for column in measure.columns()
+        }
+
+    @property
+    def writers(self) -> dict[str, str]:
+        """Column -> group of the store."""
+        return {name: measure.group for name, (_, measure) in self.columns.items()}
+
+    @property
+    def has_images(self) -> bool:
+        """False for a pool of metadata, from which no shard can be written."""
+        return self.shards[0].format != "datacomp"
+
+    def to_measure(self) -> list[Shard]:
+        """The shards that lack something."""
+        return [shard for shard in self.shards if self.lacking[shard.part]]
+
+    def measure_config(self, decode_threads: int) -> MeasureConfig:
+        """What the workers need to measure."""
+        options = self.recipe.file.pool.options()
+        return MeasureConfig(self.store, options, self.measures, decode_threads)
+
+    def ledger_id(self, parts: Sequence[str]) -> str:
+        """Names the decision of this recipe over these parts: `<recipe>-<fp>`."""
+        return f"{self.recipe.name}-{self.decision_fingerprint(len(self.recipe.steps), parts)[:8]}"
+
+    def decision_fingerprint(self, steps: int, parts: Sequence[str]) -> str:
+        """Names everything that the first so many steps depend on."""
+        rules = [
+            [step.name, filter_name(step.rule), step.rule.model_dump(mode="json")]
+            for step in self.recipe.steps[:steps]
+        ]
+        groups = sorted({self.writers[name] for name in self._read(steps) if name in self.writers})
+        return fingerprint([rules, self.samples.group, groups, list(parts)])
+
+    def _read(self, steps: int) -> set[str]:
+        return {name for step in self.recipe.steps[:steps] for name in step.rule.reads()}
+
+
+def make_plan(recipe: Recipe, pool: Sequence[str], store: Store) -> Plan:
+    """The plan.
+
+    pool: patterns that replace the recipe's; empty to use those.
+    Raises: PoolError, ModelError, RecipeError or MissingSignal, before any work.
+    """
+    section = recipe.file.pool
+    shards = list_pool(pool or section.uris, section.options(), section.storage_options)
+    measures, unused = _choose_measures(recipe, metadata=shards[0].format == "datacomp")
+    for measure in measures:
+        measure.options.check()
+    config = MeasureConfig(store, section.options(), measures)
+    done = DoneParts(store)
+    lacking = {shard.part: missing_measures(shard, config, done) for shard in shards}
+    plan = Plan(recipe, store, tuple(shards), measures, lacking, unused)
+    _check_columns(plan)
+    return plan
+
+
+def _choose_measures(recipe: Recipe, *, metadata: bool) -> tuple[tuple[NamedMeasure, ...], tuple[str, ...]]:
+    """The measures that this pool allows and the recipe asks for, openly or by a filter's reads."""
+    asked = list(recipe.measures)
+    kinds = {item.kind for item in asked}
+    chosen: list[NamedOptions] = []
+    for kind in measure_names():
+        declared = find_measure(kind)
+        wanted = getattr(declared, "automatic", False) or (metadata and kind == "datacomp_columns")
+        if wanted and kind not in kinds:
+            chosen.append(NamedOptions(kind, kind, declared()))
+    chosen += asked
+    usable = [item for item in chosen if _fits(item.options, metadata=metadata)]
+    usable += _on_demand(recipe, usable)
+    unused = tuple(item.name for item in asked if item not in usable)
+    return _named(recipe, usable), unused
+
+
+def _fits(options: Measure, *, metadata: bool) -> bool:
+    if isinstance(options, PoolMeasure):
+        return metadata
+    return not (metadata and isinstance(options, SampleMeasure))
+
+
+def _on_demand(recipe: Recipe, usable: Sequence[NamedOptions]) -> list[NamedOptions]:
+    """Measures that a filter reads and that need no options: named after their kind."""
+    written = {column.name for item in usable for column in item.options.columns(item.name)}
+    wanted = [name for step in recipe.steps for name in step.rule.reads() if name not in written]
+    found: list[NamedOptions] = []
+    for kind in measure_names():
+        declared = find_measure(kind)
+        if not issubclass(declared, DerivedMeasure) or any(item.name == kind for item in usable):
+            continue
+        try:
+            options = declared()
+        except ValidationError:
+            continue  # it has options that only the recipe can give
+        if any(column.name in wanted for column in options.columns(kind)):
+            found.append(NamedOptions(kind, kind, options))
+    return found
+
+
+def _named(recipe: Recipe, usable: Sequence[NamedOptions]) -> tuple[NamedMeasure, ...]:
+    """The measures with what they depend on; those that read embeddings come last."""
+    samples = samples_measure(recipe.file.pool.options()).folder
+    named: dict[str, NamedMeasure] = {}
+    for item in sorted(usable, key=lambda item: isinstance(item.options, DerivedMeasure)):
+        depends = [samples]
+        if isinstance(item.options, DerivedMeasure) and (encoder := item.options.encoder()):
+            if encoder not in named or not getattr(named[encoder].options, "encodes", ()):
+                encoders = [name for name, one in named.items() if getattr(one.options, "encodes", ())]
+                msg = (
+                    f"measure {item.name!r} reads the embeddings of {encoder!r}, which no measure "
+                    f"of this pool writes; {nearest(encoder, encoders) if encoders else 'add a clip measure'}"
+                )
+                raise RecipeError(msg)
+            depends.append(named[encoder].folder)
+        named[item.name] = NamedMeasure(item.name, item.kind, item.options, tuple(depends))
+    _check_collisions(named.values())
+    return tuple(named.values())
+
+
+def _check_collisions(measures: object) -> None:
+    seen: dict[str, str] = {}
+    for measure in measures:  # type: ignore[attr-defined]
+        for column in measure.columns():
+            if column.name in seen:
+                msg = f"measures {seen[column.name]!r} and {measure.name!r} both write {column.name!r}: rename one"
+                raise RecipeError(msg)
+            seen[column.name] = measure.name
+
+
+def _check_columns(plan: Plan) -> None:
+    """Every filter's columns are written, and have types that it can judge."""
+    known = {name: column.type for name, (column, _) in plan.columns.items()}
+    known[VIRTUAL.name] = VIRTUAL.type
+    for step in plan.recipe.steps:
+        for name in step.rule.reads():
+            if name not in known:
+                raise MissingSignal(_missing(plan, step.name, name, known))
+        try:
+            step.rule.check(known)
+        except ValueError as cause:
+            msg = f"filter {step.name}: {cause}"
+            raise RecipeError(msg) from cause
+
+
+def _missing(plan: Plan, step: str, name: str, known: dict[str, pa.DataType]) -> str:
+    said = f"filter {step} reads {name!r}, which no measure of this recipe and pool writes; "
+    if name.endswith("_cosine"):
+        encoder = name.removesuffix("_cosine")
+        if encoder in plan.unused:
+            return said + f"the measure {encoder!r} needs images, but this pool holds DataComp metadata only"
+        return said + f"add to `measures`: `{encoder}: {{measure: clip, model: …, pretrained: …}}`"
+    if name.endswith("_score"):
+        head = name.removesuffix("_score")
+        return said + f"add to `measures`: `{head}: {{measure: score_head, checkpoint: …}}`"
+    if not plan.has_images and any(name == column.name for column in find_measure("image_facts")().columns("")):
+        return said + "it needs images, but this pool holds DataComp metadata only"
+    return said + nearest(name, known)
+
+
+def describe_steps(plan: Plan) -> list[dict[str, str]]:
+    """One line for each filter: name, kind, options, and who writes what it reads."""
+    rows = []
+    for step in plan.recipe.steps:
+        options = {
+            name: value
+            for name, value in step.rule.model_dump(mode="json").items()
+            if value != type(step.rule).model_fields[name].default
+        }
+        reads = [name for name in step.rule.reads() if name not in ("uid", "row", "shard_number")]
+        rows.append(
+            {
+                "filter": step.name,
+                "kind": filter_kind(type(step.rule)),
+                "options": ", ".join(f"{name}={value}" for name, value in options.items()),
+                "reads": ", ".join(f"{name} ({plan.columns[name][1].name})" for name in reads) or "uid",
+            }
+        )
+    return rows

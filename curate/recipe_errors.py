@@ -1,0 +1,78 @@
+"""Turns what is wrong with a recipe into messages: line, key, value and fix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from curate.recipe_yaml import Document, Path
+from filters.core.catalogue import nearest
+from filters.core.errors import RecipeError
+
+SECRET = "storage_options"  # noqa: S105  (a key's name; its values are never shown)
+
+
+class RecipeProblems:
+    """Collects problems, so that a person sees all of them at once."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._found: list[tuple[int, str]] = []
+
+    def add(self, path: Path, problem: str, fix: str) -> None:
+        """One problem at one place."""
+        line = self._document.line(path)
+        where = f"{self._document.name}, line {line}: {_dotted(path)}"
+        self._found.append((line, f"{where}: {problem}\n  fix: {fix}"))
+
+    def add_all(self, path: Path, invalid: ValidationError, declared: type[BaseModel]) -> None:
+        """Everything that pydantic found below one place."""
+        for error in invalid.errors(include_url=False):
+            inner = tuple(error["loc"])
+            known = _fields_at(declared, inner[:-1])
+            info = known.get(str(inner[-1])) if inner else None
+            if error["type"] == "extra_forbidden":
+                names = [field.alias or name for name, field in known.items()]
+                self.add((*path, *inner), f"unknown key {inner[-1]!r}", nearest(str(inner[-1]), names))
+            elif error["type"] == "missing":
+                self.add((*path, *inner), "is required", f"add `{inner[-1]}: …` ({_means(info)})")
+            else:
+                reason = str(error["msg"]).removeprefix("Value error, ")
+                self.add((*path, *inner), f"{_shown(path, inner, error['input'])}{reason}", _means(info))
+
+    def raise_any(self) -> None:
+        """Raises RecipeError with every problem, in the order of the lines."""
+        if self._found:
+            raise RecipeError("\n".join(message for _, message in sorted(self._found)))
+
+
+def _dotted(path: Path) -> str:
+    text = ""
+    for piece in path:
+        text += f"[{piece}]" if isinstance(piece, int) else f".{piece}"
+    return text.lstrip(".") or "recipe"
+
+
+def _shown(path: Path, inner: Path, value: Any) -> str:  # noqa: ANN401
+    """The value that is wrong, unless it may be a secret or is a whole section."""
+    if SECRET in (*path, *inner) or isinstance(value, dict | BaseModel):
+        return ""
+    return f"{str(value)[:80]!r}: " if not isinstance(value, int | float) else f"{value}: "
+
+
+def _means(info: FieldInfo | None) -> str:
+    if info is None or not info.description:
+        return "see `curate schema` or docs/recipes.md"
+    limits = [str(limit) for limit in info.metadata if "Constraint" not in type(limit).__name__]
+    return info.description + (f" [{', '.join(limits)}]" if limits else "")
+
+
+def _fields_at(declared: type[BaseModel], path: tuple[Any, ...]) -> dict[str, FieldInfo]:
+    """The fields of the model at this place, as far as it can be followed."""
+    model: Any = declared
+    for piece in path:
+        info = model.model_fields.get(piece) if hasattr(model, "model_fields") else None
+        model = info.annotation if info is not None else None
+    return dict(model.model_fields) if hasattr(model, "model_fields") else {}

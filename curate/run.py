@@ -1,0 +1,260 @@
+"""One run of a recipe: plan, measure, decide, write, and the record of it."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from curate import __version__
+from curate.engine import Engine
+from curate.pipeline import Flow, prepare_steps
+from curate.plan import Plan
+from filters.core.errors import InvariantBroken, TooManyFailures
+from transforms.deciding import DecideConfig, DecidePart, PartCounts
+from transforms.measuring import ShardReport
+from transforms.subset import write_subset
+from transforms.writing import WriteConfig, plan_shards
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run may use of the machine."""
+
+    workers: int = 1
+    decode_threads: int = 2
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run leaves: the ledger's name and everything that is in its manifest."""
+
+    ledger: str
+    manifest: dict[str, Any]
+    seconds: dict[str, float]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Verdict -> rows."""
+        counts: dict[str, int] = self.manifest["verdicts"]
+        return counts
+
+
+def run_recipe(plan: Plan, options: RunOptions, say: Say) -> RunResult:
+    """Runs the plan; holds the store's lock all the while.
+
+    Raises: TooManyFailures after the ledger is written and before shards are; StoreError.
+    """
+    started = time.time()
+    plan.store.prepare()
+    with plan.store.lock():
+        flow = Flow(plan, Engine(options.workers), options.decode_threads)
+        clock = _Clock()
+        reports = _measure(flow, say)
+        clock.lap("measure")
+        parts, failed = _readable_parts(plan, reports)
+        ledger = plan.ledger_id([part.part for part in parts])
+        found = _find_manifest(plan, ledger)
+        if found is None:
+            found = _decide(flow, ledger, parts, failed, say)
+        clock.lap("decide")
+        check_failures(plan, found)
+        _write_outputs(flow, found, say)
+        clock.lap("write")
+        plan.store.folder.write_json("latest.json", {"ledger": ledger})
+        _record(plan, ledger, started, clock.seconds, options)
+    return RunResult(ledger, found, clock.seconds)
+
+
+def _measure(flow: Flow, say: Say) -> list[ShardReport]:
+    lacking = flow.plan.to_measure()
+    if not lacking:
+        say(f"all {len(flow.plan.shards)} shards are measured")
+        return []
+    say(f"measuring {len(lacking)} of {len(flow.plan.shards)} shards")
+    return flow.measure(lacking)
+
+
+def _readable_parts(
+    plan: Plan, reports: Sequence[ShardReport]
+) -> tuple[list[DecidePart], list[dict[str, str]]]:
+    """The parts with rows, in pool order, and the shards that could not be read at all."""
+    absent = {report.part: report for report in reports if not report.complete}
+    failed = [
+        {"shard": report.uri, "code": str(report.failure), "detail": report.detail}
+        for report in sorted(absent.values(), key=lambda report: report.uri)
+    ]
+    parts = []
+    for shard in plan.shards:
+        if shard.part in absent:
+            continue
+        marker = plan.store.done(plan.samples.group, shard.part)
+        if marker is None:
+            msg = f"{shard.uri} was measured, but its part {shard.part} is not in the store"
+            raise InvariantBroken(msg)
+        parts.append(DecidePart(shard.part, shard.number, int(marker["rows"])))
+    return parts, failed
+
+
+def _find_manifest(plan: Plan, ledger: str) -> dict[str, Any] | None:
+    """The manifest of the same decision, where it was taken before."""
+    name = f"ledger/{ledger}/manifest.json"
+    if not plan.store.folder.exists(name):
+        return None
+    found: dict[str, Any] = plan.store.folder.read_json(name)
+    return found
+
+
+def _decide(
+    flow: Flow, ledger: str, parts: Sequence[DecidePart], failed: Sequence[Mapping[str, str]], say: Say
+) -> dict[str, Any]:
+    plan = flow.plan
+    config = DecideConfig(plan.store, plan.writers, plan.recipe.steps, f"ledger/{ledger}", {})
+    config = prepare_steps(flow, config, parts, say)
+    say(f"deciding {sum(part.rows for part in parts)} samples")
+    counts = flow.decide(config, parts)
+    manifest = _manifest(plan, ledger, config, counts, failed)
+    plan.store.folder.write_json(f"ledger/{ledger}/manifest.json", manifest)
+    return manifest
+
+
+def _manifest(
+    plan: Plan,
+    ledger: str,
+    config: DecideConfig,
+    counts: Sequence[PartCounts],
+    failed: Sequence[Mapping[str, str]],
+) -> dict[str, Any]:
+    """Everything a reader needs to understand and query the decision; no times, no secrets."""
+    uris = {shard.part: shard.uri for shard in plan.shards}
+    verdicts = _sum([part.verdicts for part in counts])
+    rows = sum(part.rows for part in counts)
+    if sum(verdicts.values()) != rows:
+        msg = f"verdicts {verdicts} do not add up to {rows} rows"
+        raise InvariantBroken(msg)
+    steps = len(config.steps)
+    overlap = [
+        [sum(part.overlap[one][other] for part in counts) for other in range(steps)]
+        for one in range(steps)
+    ]
+    return {
+        "ledger": ledger,
+        "curate_version": __version__,
+        "recipe": plan.recipe.public(),
+        "rows": rows,
+        "verdicts": verdicts,
+        "dropped_by": _sum([part.dropped_by for part in counts]),
+        "overlap": overlap,
+        "artefacts": {step.name: step.artefact for step in config.steps if step.artefact is not None},
+        "relations": config.relations,
+        "samples": plan.samples.group,
+        "measures": [
+            {
+                "name": measure.name,
+                "kind": measure.kind,
+                "group": measure.group,
+                "version": measure.options.version,
+                "columns": [column.name for column in measure.columns()],
+                "embeddings": f"embeddings/{measure.folder}" if getattr(measure.options, "encodes", ()) else None,
+            }
+            for measure in plan.measures
+        ],
+        "parts": [
+            {"part": part.part, "number": part.number, "uri": uris[part.part], "rows": part.rows, "verdicts": part.verdicts}
+            for part in counts
+        ],
+        "failed_shards": list(failed),
+    }
+
+
+def _sum(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for one in counts:
+        for name, count in one.items():
+            total[name] = total.get(name, 0) + count
+    return total
+
+
+def check_failures(plan: Plan, manifest: Mapping[str, Any]) -> None:
+    """Raises TooManyFailures where rows or whole shards failed beyond the recipe's bound."""
+    bound = plan.recipe.file.max_failed_fraction
+    rows, failed = manifest["rows"], manifest["verdicts"].get("failed", 0)
+    lost = manifest["failed_shards"]
+    ledger = manifest["ledger"]
+    if lost and len(lost) / len(plan.shards) > bound:
+        names = ", ".join(f"{item['shard']} ({item['code']})" for item in lost[:5])
+        msg = (
+            f"{len(lost)} of {len(plan.shards)} shards could not be read, more than "
+            f"max_failed_fraction {bound:g}: {names}{' …' if len(lost) > 5 else ''}; "
+            f"the ledger {ledger} is written, curated shards are not"
+        )
+        raise TooManyFailures(msg)
+    if rows and failed / rows > bound:
+        worst = max(manifest["parts"], key=lambda part: part["verdicts"]["failed"])
+        msg = (
+            f"{failed} of {rows} samples failed ({failed / rows:.1%}), more than max_failed_fraction "
+            f"{bound:g}; most of them in {worst['uri']} ({worst['verdicts']['failed']}). See which: "
+            f'curate query {plan.store.folder.url} "SELECT failure, count(*) FROM samples GROUP BY 1"; '
+            f"the ledger {ledger} is written, curated shards are not"
+        )
+        raise TooManyFailures(msg)
+
+
+def _write_outputs(flow: Flow, manifest: Mapping[str, Any], say: Say) -> None:
+    plan, output = flow.plan, flow.plan.recipe.file.output
+    ledger, folder = manifest["ledger"], flow.plan.store.folder
+    kept = manifest["verdicts"].get("keep", 0)
+    names = [part["part"] for part in manifest["parts"]]
+    if output.subset and not folder.exists(f"subsets/{ledger}.npy"):
+        say(f"writing the subset of {kept} uids")
+        write_subset(plan.store, f"ledger/{ledger}", names, f"subsets/{ledger}.npy", kept)
+    if not output.shards or not plan.has_images:
+        return
+    target = f"curated/{ledger}"
+    groups = {measure.group: tuple(column.name for column in measure.columns()) for measure in plan.measures}
+    config = WriteConfig(
+        plan.store, plan.recipe.file.pool.options(), f"ledger/{ledger}", target, ledger, groups
+    )
+    counts = [PartCounts(part["part"], part["number"], part["rows"], part["verdicts"], {}, []) for part in manifest["parts"]]
+    shards = {shard.part: shard for shard in plan.shards}
+    outputs = list(plan_shards(counts, shards, output.samples_per_shard))
+    done = set(folder.names(target))
+    missing = [item for item in outputs if f"{item.number:08d}.done.json" not in done]
+    if missing:
+        say(f"writing {len(missing)} curated shards")
+        flow.write(config, missing)
+
+
+def _record(
+    plan: Plan, ledger: str, started: float, seconds: Mapping[str, float], options: RunOptions
+) -> None:
+    """What was run, when, and how long it took; kept apart from everything that is reproducible."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(started))
+    record = {
+        "recipe": plan.recipe.name,
+        "ledger": ledger,
+        "started": stamp,
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "options": asdict(options),
+        "curate": __version__,
+        "python": platform.python_version(),
+        "host": platform.node(),
+    }
+    plan.store.folder.write_json(f"runs/{stamp}-{ledger}.json", record)
+
+
+class _Clock:
+    """Seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = now - self._last
+        self._last = now

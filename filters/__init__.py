@@ -1,0 +1,1 @@
+"""Columns in, verdicts out: one module for each recipe key, the shared rules in `filters.core`."""

@@ -1,0 +1,1 @@
+"""What every filter shares: the declaration, votes, exact selection, identity and errors."""

@@ -1,0 +1,182 @@
+"""What a filter is: a frozen pydantic model that reads columns and returns a judgement.
+
+A filter lives in one module named after its recipe key. Its docstring, its fields' descriptions
+and its `reads` are its documentation; nothing else in the project names it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+Columns: TypeAlias = "dict[str, pa.Array]"
+Numbers: TypeAlias = "NDArray[np.float32] | NDArray[np.float64] | NDArray[np.int64]"
+Artefact: TypeAlias = "dict[str, Any]"
+Accumulator: TypeAlias = "dict[str, NDArray[Any]]"
+OnNull = Literal["quarantine", "drop", "keep"]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one filter says of every row it was shown.
+
+    Attributes:
+        passes: (n,) bool, True where the rule holds; its value under `null` does not matter.
+        null: (n,) bool, True where the rule could not be evaluated.
+        value: what was compared with the bound; (n,) numbers, or n strings.
+        bound: the bound in words, such as "at least 200".
+    """
+
+    passes: NDArray[np.bool_]
+    null: NDArray[np.bool_]
+    value: Numbers | pa.Array
+    bound: str
+
+
+class Filter(BaseModel):
+    """A rule over columns. Subclass `RowFilter`, `FittedFilter` or `RelationalFilter`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # The field that `- min_side_pixels: 200` fills; None where options must be named.
+    shorthand: ClassVar[str | None] = None
+
+    on_null: OnNull = Field(
+        default="quarantine",
+        description="Verdict of a row whose value is missing.",
+    )
+
+    def reads(self) -> tuple[str, ...]:
+        """The signal columns that the rule needs."""
+        raise NotImplementedError
+
+    def check(self, types: dict[str, pa.DataType]) -> None:
+        """Raises ValueError where a column that the rule reads has a type it can't judge."""
+
+
+class RowFilter(Filter):
+    """A rule that needs the row's own columns only."""
+
+    def judge(self, columns: Columns) -> Judgement:
+        """The judgement of every row; pure, and each row independent of the others."""
+        raise NotImplementedError
+
+
+class FittedFilter(Filter):
+    """A rule that first makes passes over the survivors' columns, then judges row by row.
+
+    The artefact is a small JSON object. `start` makes it, each pass refines it with what
+    `accumulate` counted, until `complete` holds. Accumulators are added up by `merge` in any
+    order, so they hold integers only.
+    """
+
+    def population(self) -> Literal["survivors", "pool"]:
+        """Which rows the fit sees: those still alive at this filter, or every row read."""
+        return "survivors"
+
+    def fit_reads(self) -> tuple[str, ...]:
+        """The columns that the passes need."""
+        return self.reads()
+
+    def start(self) -> Artefact:
+        """The artefact before the first pass."""
+        raise NotImplementedError
+
+    def accumulate(self, artefact: Artefact, columns: Columns) -> Accumulator:
+        """What one batch of the population contributes to this pass."""
+        raise NotImplementedError
+
+    def merge(self, left: Accumulator, right: Accumulator) -> Accumulator:
+        """Both contributions as one; associative and commutative."""
+        raise NotImplementedError
+
+    def advance(self, artefact: Artefact, total: Accumulator | None) -> Artefact:
+        """The artefact after a pass; `total` is None where the population is empty."""
+        raise NotImplementedError
+
+    def complete(self, artefact: Artefact) -> bool:
+        """True when the artefact can judge."""
+        return bool(artefact.get("complete"))
+
+    def judge(self, columns: Columns, artefact: Artefact) -> Judgement:
+        """The judgement of every row by the finished artefact."""
+        raise NotImplementedError
+
+
+class RelationalFilter(Filter):
+    """A rule over columns that compare survivors, which a relation of `transforms` writes.
+
+    `relation` names the module in `transforms.relations`; `relation_reads` are the columns it
+    writes, row-aligned, for the rows that were alive before this filter.
+    """
+
+    relation: ClassVar[str]
+    relation_reads: ClassVar[tuple[str, ...]]
+
+    def judge(self, columns: Columns) -> Judgement:
+        """The judgement of every row; rows that were not compared are null."""
+        raise NotImplementedError
+
+
+AnyFilter: TypeAlias = "RowFilter | FittedFilter | RelationalFilter"
+
+
+def numbers(column: pa.Array) -> Numbers:
+    """The column as numpy, nulls as NaN; zero-copy where there are none."""
+    if column.null_count and not pa.types.is_floating(column.type):
+        column = column.cast(pa.float64())
+    result: Numbers = column.to_numpy(zero_copy_only=False)
+    return result
+
+
+def require_number(name: str, column_type: pa.DataType) -> None:
+    """Raises ValueError unless the column holds numbers."""
+    if not (pa.types.is_floating(column_type) or pa.types.is_integer(column_type)):
+        msg = f"column {name!r} holds {column_type}, but this filter needs numbers"
+        raise ValueError(msg)
+
+
+def missing(values: Numbers) -> NDArray[np.bool_]:
+    """True where a value is NaN."""
+    if np.issubdtype(values.dtype, np.floating):
+        result: NDArray[np.bool_] = np.isnan(values)
+        return result
+    return np.zeros(len(values), dtype=np.bool_)
+
+
+def within(column: pa.Array, at_least: float | None, at_most: float | None) -> Judgement:
+    """The judgement of a rule that asks for a value between two inclusive bounds."""
+    values = numbers(column)
+    null = missing(values)
+    passes = ~null
+    with np.errstate(invalid="ignore"):
+        if at_least is not None:
+            passes &= values >= at_least
+        if at_most is not None:
+            passes &= values <= at_most
+    return Judgement(passes, null, values, bounds_in_words(at_least, at_most))
+
+
+def check_bounds(at_least: float | None, at_most: float | None) -> None:
+    """Raises ValueError where a rule has no bound, or bounds that nothing can meet."""
+    if at_least is None and at_most is None:
+        msg = "give at_least, at_most or both"
+        raise ValueError(msg)
+    if at_least is not None and at_most is not None and at_least > at_most:
+        msg = f"at_least {at_least:g} is above at_most {at_most:g}: nothing would be kept"
+        raise ValueError(msg)
+
+
+def bounds_in_words(at_least: float | None, at_most: float | None) -> str:
+    """The two bounds as a person would say them."""
+    said = []
+    if at_least is not None:
+        said.append(f"at least {at_least:g}")
+    if at_most is not None:
+        said.append(f"at most {at_most:g}")
+    return " and ".join(said) or "any"

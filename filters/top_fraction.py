@@ -1,0 +1,120 @@
+"""Keep the best share of samples by any score, exactly."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Literal, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from filters.core import selection
+from filters.core.declaration import (
+    Accumulator,
+    Artefact,
+    Columns,
+    FittedFilter,
+    Judgement,
+    missing,
+    numbers,
+    require_number,
+)
+from filters.core.uids import parse_uids
+
+
+class TopFraction(FittedFilter):
+    """Keep exactly the top share of samples by a numeric signal; ties go to the smaller uid.
+
+    n = floor(keep x rows with a score), by exact arithmetic on the decimal you wrote. The
+    selection is exact (radix select over score, uid, shard and row), never a sketch, and does
+    not depend on order or sharding. Samples without a score are null: see `on_null`.
+
+    `datacomp_compat` reproduces DataComp's `clip_score --fraction`: the bound is the element
+    with index int(N x keep) of the descending scores of all N rows, and every score at or
+    above it stays, which is n + 1 samples plus all ties.
+    """
+
+    by: str = Field(description="The signal column to rank by, such as clip_cosine.")
+    keep: float | None = Field(default=None, ge=0, le=1, description="Share to keep.")
+    samples: int | None = Field(default=None, ge=0, description="Number to keep, instead.")
+    of: Literal["survivors", "pool"] = Field(
+        default="survivors",
+        description="Rank the samples that reached this filter, or every sample read.",
+    )
+    datacomp_compat: bool = Field(default=False, description="DataComp's rule for the bound.")
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if (self.keep is None) == (self.samples is None):
+            msg = "give either keep (a share) or samples (a number)"
+            raise ValueError(msg)
+        if self.datacomp_compat and self.keep is None:
+            msg = "datacomp_compat needs keep (a share)"
+            raise ValueError(msg)
+        return self
+
+    def population(self) -> Literal["survivors", "pool"]:
+        return self.of
+
+    def reads(self) -> tuple[str, ...]:
+        return (self.by, "uid", "shard_number", "row")
+
+    def check(self, types: dict[str, pa.DataType]) -> None:
+        require_number(self.by, types[self.by])
+
+    def start(self) -> Artefact:
+        return {"prefix": [], "complete": False}
+
+    def accumulate(self, artefact: Artefact, columns: Columns) -> Accumulator:
+        scores = numbers(columns[self.by])
+        scored = ~missing(scores)
+        keys = selection.order_keys(scores)[scored]
+        ties = _ties(columns)[scored] if len(artefact["prefix"]) >= selection.SCORE_DIGITS else None
+        return {
+            "sizes": np.array([len(scores), len(keys)], dtype=np.int64),
+            "counts": selection.count_digit(artefact["prefix"], keys, ties),
+        }
+
+    def merge(self, left: Accumulator, right: Accumulator) -> Accumulator:
+        return {name: left[name] + right[name] for name in left}
+
+    def advance(self, artefact: Artefact, total: Accumulator | None) -> Artefact:
+        if not artefact["prefix"]:
+            rows, scored = (0, 0) if total is None else (int(size) for size in total["sizes"])
+            wanted = self._wanted(rows, scored)
+            artefact = {**artefact, "rows": rows, "scored": scored, **selection.begin(wanted)}
+        if total is None or artefact["wanted"] <= 0:
+            return {**artefact, "wanted": 0, "complete": True}
+        refined = selection.fix_digit(artefact, total["counts"])
+        if self.datacomp_compat and len(refined["prefix"]) == selection.SCORE_DIGITS:
+            refined["complete"] = True  # every tie stays: no need to look at uids
+        if refined["complete"]:
+            refined["bound"] = selection.bound_score(refined)
+        return refined
+
+    def _wanted(self, rows: int, scored: int) -> int:
+        if self.samples is not None:
+            return min(self.samples, scored)
+        share = self.keep if self.keep is not None else 0.0
+        if self.datacomp_compat:
+            return min(int(rows * share) + 1, scored)
+        return int(Fraction(str(share)) * scored)
+
+    def judge(self, columns: Columns, artefact: Artefact) -> Judgement:
+        scores = numbers(columns[self.by])
+        null = missing(scores)
+        if artefact["wanted"] == 0:
+            return Judgement(np.zeros(len(scores), dtype=np.bool_), null, scores, "none is kept")
+        ties = _ties(columns) if selection.needs_ties(artefact) else None
+        passes = selection.selected(artefact, selection.order_keys(scores), ties)
+        scope = "the pool" if self.of == "pool" else "the survivors"
+        words = f"at least {artefact['bound']:.9g}, the best {artefact['wanted']} of {scope}"
+        return Judgement(passes, null, scores, words)
+
+
+def _ties(columns: Columns) -> NDArray[np.uint64]:
+    return selection.tie_keys(
+        parse_uids(columns["uid"]), numbers(columns["shard_number"]), numbers(columns["row"])
+    )

@@ -1,0 +1,1 @@
+"""Bytes, models, indexes and Beam: read, decode, measure, relate, decide and write."""

@@ -1,0 +1,219 @@
+"""The Beam layer: thin steps around functions that need no engine.
+
+Elements are descriptors and small counts; bytes, embeddings and columns stay in files. Results
+of a pipeline are files of the store too, so that every engine can hand them back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.coders import Coder
+from apache_beam.coders import registry as coders
+from apache_beam.metrics import Metrics
+
+from filters.core.decide import Step
+from filters.core.declaration import Accumulator, FittedFilter
+from transforms import deciding
+from transforms.deciding import DecideConfig, DecidePart, PartCounts
+from transforms.measuring import MeasureConfig, ShardReport, measure_shards
+from transforms.pool import Shard
+from transforms.progress import advance
+from transforms.store import Store
+from transforms.writing import OutputShard, WriteConfig, write_shard
+
+
+class ArrowTableCoder(Coder):  # type: ignore[misc]  (Beam has no types)
+    """Arrow IPC; without it Beam pickles tables, and a pickled slice holds its whole buffer."""
+
+    def encode(self, table: pa.Table) -> bytes:
+        """The table as an IPC stream."""
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        return bytes(sink.getvalue())
+
+    def decode(self, encoded: bytes) -> pa.Table:
+        """The table of an IPC stream."""
+        with pa.ipc.open_stream(encoded) as reader:
+            return reader.read_all()
+
+    def estimate_size(self, table: pa.Table) -> int:
+        """Bytes in memory; without it Beam encodes samples to find out."""
+        return int(table.nbytes)
+
+    def is_deterministic(self) -> bool:
+        """Equal tables are equal bytes."""
+        return True
+
+    def to_type_hint(self) -> type[pa.Table]:
+        """The type that this coder is for."""
+        return pa.Table  # type: ignore[no-any-return]
+
+
+coders.register_coder(pa.Table, ArrowTableCoder)
+
+
+class MeasureShards(beam.DoFn):  # type: ignore[misc]
+    """Measures a lane of shards, one pass over each, into the store."""
+
+    def __init__(self, config: MeasureConfig) -> None:
+        self._config = config
+        self._rows = Metrics.counter("curate", "rows_measured")
+        self._failed = Metrics.counter("curate", "rows_failed")
+        self._shards = Metrics.counter("curate", "shards_measured")
+
+    def process(self, lane: Sequence[Shard]) -> Iterator[ShardReport]:
+        """Yields a report for each shard as it is committed."""
+        for report in measure_shards(lane, self._config):
+            self._rows.inc(report.rows)
+            self._failed.inc(report.failed_rows)
+            self._shards.inc()
+            advance("measure", 1, shard=report.uri, failed=report.failed_rows)
+            yield report
+
+
+class WriteReports(beam.DoFn):  # type: ignore[misc]
+    """Commits gathered small results as one JSON file of the store."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store = store
+        self._name = name
+
+    def process(self, results: Iterable[Any]) -> Iterator[str]:
+        """Results are dataclasses or JSON values; the file's order does not depend on theirs."""
+        plain = [vars(result) if hasattr(result, "__dict__") else result for result in results]
+        self._store.folder.write_json(self._name, sorted(plain, key=repr))
+        yield self._name
+
+
+class AccumulatePart(beam.DoFn):  # type: ignore[misc]
+    """What one part contributes to one pass of a fitted filter."""
+
+    def __init__(self, config: DecideConfig, before: Sequence[Step], step: Step) -> None:
+        self._config, self._before, self._step = config, tuple(before), step
+
+    def process(self, part: DecidePart) -> Iterator[Accumulator]:
+        """Yields the part's accumulator."""
+        yield deciding.accumulate_part(self._config, part, self._before, self._step)
+        advance(f"fit {self._step.name}", 1)
+
+
+class AddAccumulators(beam.CombineFn):  # type: ignore[misc]
+    """Adds up integer accumulators; the order does not matter."""
+
+    def __init__(self, rule: FittedFilter) -> None:
+        self._rule = rule
+
+    def create_accumulator(self) -> Accumulator | None:
+        """Nothing yet."""
+        return None
+
+    def add_input(self, total: Accumulator | None, one: Accumulator) -> Accumulator:
+        """The total with one more."""
+        return one if total is None else self._rule.merge(total, one)
+
+    def merge_accumulators(self, totals: Iterable[Accumulator | None]) -> Accumulator | None:
+        """The sum of totals."""
+        result: Accumulator | None = None
+        for total in totals:
+            if total is not None:
+                result = self.add_input(result, total)
+        return result
+
+    def extract_output(self, total: Accumulator | None) -> Accumulator | None:
+        """The total as it is."""
+        return total
+
+
+class AdvanceFit(beam.DoFn):  # type: ignore[misc]
+    """Refines the artefact with what a pass has counted and commits it."""
+
+    def __init__(self, store: Store, step: Step, name: str) -> None:
+        self._store, self._step, self._name = store, step, name
+
+    def process(self, total: Accumulator | None) -> Iterator[str]:
+        """Yields the artefact's file name."""
+        rule = self._step.rule
+        if not isinstance(rule, FittedFilter) or self._step.artefact is None:
+            msg = f"{self._step.name} is not being fitted"
+            raise TypeError(msg)
+        self._store.folder.write_json(self._name, rule.advance(self._step.artefact, total))
+        yield self._name
+
+
+class RelationEntries(beam.DoFn):  # type: ignore[misc]
+    """What one part brings to a comparison, keyed by bucket."""
+
+    def __init__(self, config: DecideConfig, before: Sequence[Step], step: Step) -> None:
+        self._config, self._before, self._step = config, tuple(before), step
+
+    def process(self, part: DecidePart) -> Iterator[tuple[int, pa.Table]]:
+        """Yields (bucket, table)."""
+        yield from deciding.relation_entries(self._config, part, self._before, self._step)
+
+
+class CompareBucket(beam.DoFn):  # type: ignore[misc]
+    """Compares the rows of one bucket."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+
+    def process(self, bucket: tuple[int, Iterable[pa.Table]]) -> Iterator[tuple[int, pa.Table]]:
+        """Yields (shard number, answers)."""
+        module = deciding.relation_module(self._step)
+        yield from module.duplicates(pa.concat_tables(bucket[1])).items()
+
+
+class WriteRelation(beam.DoFn):  # type: ignore[misc]
+    """Commits the relation columns of one part, from the answers of all buckets."""
+
+    def __init__(self, config: DecideConfig, before: Sequence[Step], step: Step) -> None:
+        self._config, self._before, self._step = config, tuple(before), step
+
+    def process(
+        self, grouped: tuple[int, dict[str, Iterable[Any]]]
+    ) -> Iterator[int]:
+        """Yields how many rows of the part have an original."""
+        part = next(iter(grouped[1]["parts"]))
+        answers = list(grouped[1]["answers"])
+        yield deciding.write_relation(self._config, part, self._before, self._step, answers)
+        advance(f"relate {self._step.name}", 1)
+
+
+class DecideParts(beam.DoFn):  # type: ignore[misc]
+    """Writes one part of the ledger."""
+
+    def __init__(self, config: DecideConfig) -> None:
+        self._config = config
+        self._verdicts = {
+            verdict: Metrics.counter("curate", f"rows_{verdict}") for verdict in deciding.VERDICTS
+        }
+
+    def process(self, part: DecidePart) -> Iterator[PartCounts]:
+        """Yields the part's counts."""
+        counts = deciding.decide_part(self._config, part)
+        for verdict, rows in counts.verdicts.items():
+            self._verdicts[verdict].inc(rows)
+        advance("decide", 1)
+        yield counts
+
+
+class WriteShards(beam.DoFn):  # type: ignore[misc]
+    """Writes one curated shard."""
+
+    def __init__(self, config: WriteConfig) -> None:
+        self._config = config
+        self._samples = Metrics.counter("curate", "samples_written")
+
+    def process(self, output: OutputShard) -> Iterator[int]:
+        """Yields how many samples it holds."""
+        samples = write_shard(self._config, output)
+        self._samples.inc(samples)
+        advance("write", 1)
+        yield samples
+
+

@@ -1,0 +1,195 @@
+"""From stored columns to the ledger: reads what the filters need, fits, relates, decides.
+
+Everything here works on one part at a time and needs no engine; `transforms.beam_steps` says in
+which order an engine calls it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from filters.core.decide import VERDICTS, Step, columns_read, decide, survivors
+from filters.core.declaration import Accumulator, Columns, FittedFilter, RelationalFilter
+from filters.core.errors import InvariantBroken
+from transforms.store import Store
+
+ALWAYS = ("uid", "failure")
+
+
+@dataclass(frozen=True)
+class DecidePart:
+    """One part to decide: small enough to be an element of a pipeline."""
+
+    part: str
+    number: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class DecideConfig:
+    """How to decide, the same for every part; picklable.
+
+    Attributes:
+        writers: column -> the group of the store that holds it.
+        ledger: the group that the ledger is written to.
+    """
+
+    store: Store
+    writers: dict[str, str]
+    steps: tuple[Step, ...]
+    ledger: str
+    relations: dict[str, str]
+
+
+@dataclass(frozen=True)
+class PartCounts:
+    """What became of a part's rows.
+
+    Attributes:
+        verdicts: verdict -> rows; dropped_by: step -> rows that it dropped or quarantined.
+        overlap: (steps, steps) int64: rows that both steps alone would have dropped.
+    """
+
+    part: str
+    number: int
+    rows: int
+    verdicts: dict[str, int]
+    dropped_by: dict[str, int]
+    overlap: list[list[int]]
+
+    @property
+    def kept(self) -> int:
+        """Rows that are kept."""
+        return self.verdicts.get("keep", 0)
+
+
+def read_columns(
+    config: DecideConfig, part: DecidePart, names: Sequence[str], steps: Sequence[Step] = ()
+) -> Columns:
+    """The columns of one part by name, and the relation columns of the steps.
+
+    `shard_number` is the part's place in the pool and stored nowhere.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in sorted({*names, *ALWAYS} - {"shard_number"}):
+        groups.setdefault(config.writers[name], []).append(name)
+    found: Columns = {}
+    for group, wanted in sorted(groups.items()):
+        table = config.store.read_part(group, part.part, wanted)
+        if table.num_rows != part.rows:
+            msg = f"{group}/{part.part} has {table.num_rows} rows, the part has {part.rows}"
+            raise InvariantBroken(msg)
+        found.update({name: flat(table[name]) for name in wanted})
+    if "shard_number" in names:
+        found["shard_number"] = pa.array(np.full(part.rows, part.number, np.int32))
+    for step in steps:
+        if isinstance(step.rule, RelationalFilter):
+            table = config.store.read_part(config.relations[step.name], part.part)
+            found.update({step.column(name): flat(table[name]) for name in table.column_names})
+    return found
+
+
+def flat(column: pa.ChunkedArray) -> pa.Array:
+    """The column as one array, dictionary columns as their values."""
+    whole = column.combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):
+        whole = pa.concat_arrays([chunk.cast(pa.large_string()) for chunk in whole.chunks])
+    if pa.types.is_dictionary(whole.type):
+        whole = whole.dictionary_decode()
+    return whole
+
+
+def accumulate_part(
+    config: DecideConfig, part: DecidePart, before: Sequence[Step], step: Step
+) -> Accumulator:
+    """What one part contributes to a pass of a fitted filter."""
+    rule = step.rule
+    if not isinstance(rule, FittedFilter) or step.artefact is None:
+        msg = f"{step.name} is not being fitted"
+        raise TypeError(msg)
+    earlier = before if rule.population() == "survivors" else ()
+    columns = read_columns(config, part, [*rule.fit_reads(), *columns_read(earlier)], earlier)
+    if rule.population() == "survivors":
+        alive = pa.array(survivors(columns, earlier))
+        columns = {name: columns[name].filter(alive) for name in rule.fit_reads()}
+    return rule.accumulate(step.artefact, columns)
+
+
+def relation_module(step: Step) -> Any:  # noqa: ANN401  (modules have no type)
+    """The module in `transforms.relations` that writes this step's columns."""
+    if not isinstance(step.rule, RelationalFilter):
+        msg = f"{step.name} compares nothing"
+        raise TypeError(msg)
+    return importlib.import_module(f"transforms.relations.{step.rule.relation}")
+
+
+def relation_entries(
+    config: DecideConfig, part: DecidePart, before: Sequence[Step], step: Step
+) -> Iterator[tuple[int, pa.Table]]:
+    """What one part brings to the comparison, by bucket."""
+    columns = read_columns(config, part, [*step.rule.reads(), *columns_read(before)], before)
+    alive = survivors(columns, before)
+    yield from relation_module(step).entries(step.rule, columns, alive, part.number)
+
+
+def write_relation(
+    config: DecideConfig,
+    part: DecidePart,
+    before: Sequence[Step],
+    step: Step,
+    answers: list[pa.Table],
+) -> int:
+    """Commits the relation columns of one part; returns how many rows have an original."""
+    columns = read_columns(config, part, [*step.rule.reads(), *columns_read(before)], before)
+    module = relation_module(step)
+    compared = module.compared_rows(step.rule, columns, survivors(columns, before))
+    table = pa.table(module.relation_columns(answers, compared))
+    config.store.write_part(config.relations[step.name], part.part, table, marker={})
+    return sum(answer.num_rows for answer in answers)
+
+
+def decide_part(config: DecideConfig, part: DecidePart) -> PartCounts:
+    """Writes one part of the ledger and counts it.
+
+    Raises: InvariantBroken where kept, dropped, quarantined and failed rows do not add up.
+    """
+    columns = read_columns(config, part, columns_read(config.steps), config.steps)
+    table = decide(columns, config.steps)
+    config.store.write_part(config.ledger, part.part, table, marker={})
+    return count_part(part, table, config.steps)
+
+
+def count_part(part: DecidePart, table: pa.Table, steps: Sequence[Step]) -> PartCounts:
+    """The counts of a ledger table."""
+    verdicts = _counts(table["verdict"], VERDICTS)
+    names = [step.name for step in steps]
+    dropped = _counts(table["dropped_by"], names)
+    stopped = verdicts["drop"] + verdicts["quarantine"]
+    if sum(verdicts.values()) != part.rows or sum(dropped.values()) != stopped:
+        msg = f"the verdicts of {part.part} do not add up to its {part.rows} rows: {verdicts}, {dropped}"
+        raise InvariantBroken(msg)
+    return PartCounts(part.part, part.number, part.rows, verdicts, dropped, _overlap(table, names))
+
+
+def _counts(column: pa.ChunkedArray, labels: Sequence[str]) -> dict[str, int]:
+    codes = column.combine_chunks().indices
+    present = codes.drop_null().to_numpy()
+    counted = np.bincount(present, minlength=len(labels))
+    return {label: int(count) for label, count in zip(labels, counted, strict=True)}
+
+
+def _overlap(table: pa.Table, names: Sequence[str]) -> list[list[int]]:
+    """How many rows each pair of steps would drop, judged alone."""
+    votes = table["votes"].combine_chunks()
+    against = [
+        ~pc.fill_null(votes.field(number), fill_value=True).to_numpy(zero_copy_only=False)
+        for number in range(len(names))
+    ]
+    return [[int(np.count_nonzero(one & other)) for other in against] for one in against]

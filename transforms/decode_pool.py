@@ -1,0 +1,118 @@
+"""Decode threads that survive an image that never ends decoding.
+
+A thread can't be killed. So a job that runs over its time is given up: its row becomes a
+`timeout`, its thread is written off and replaced, and it ends whenever Pillow lets go of it.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from transforms.decode import DecodedSample, failed
+from transforms.pool import RawSample
+
+MAX_WAITING_BYTES = 128 * 2**20
+
+
+@dataclass(eq=False)
+class DecodeJob:
+    """One sample on its way through the decode threads."""
+
+    raw: RawSample
+    work: Callable[[RawSample], DecodedSample]
+    started: float | None = None
+    given_up: bool = False
+    done: threading.Event = field(default_factory=threading.Event)
+    result: DecodedSample | None = None
+    error: BaseException | None = None
+
+
+class DecodePool:
+    """A fixed number of decode threads, with a bound on what waits for them.
+
+    Submitting blocks while too many samples, or too many bytes, are on their way: so memory does
+    not grow with the shard, and reading runs ahead of the model by that much and no more.
+    """
+
+    def __init__(self, threads: int, *, ahead: int, timeout_seconds: float) -> None:
+        self._timeout = timeout_seconds
+        self._jobs: queue.SimpleQueue[DecodeJob | None] = queue.SimpleQueue()
+        self._room = threading.Condition()
+        self._ahead = ahead
+        self._samples = 0
+        self._bytes = 0
+        self._closed = False
+        self._threads = threads
+        for _ in range(threads):
+            self._spawn()
+
+    def submit(self, raw: RawSample, work: Callable[[RawSample], DecodedSample]) -> DecodeJob | None:
+        """The job, or None where the pool was closed while waiting for room."""
+        job = DecodeJob(raw, work)
+        size = len(raw.image or b"")
+        with self._room:
+            while not self._closed and self._samples and not self._fits(size):
+                self._room.wait()
+            if self._closed:
+                return None
+            self._samples += 1
+            self._bytes += size
+        self._jobs.put(job)
+        return job
+
+    def result(self, job: DecodeJob) -> DecodedSample:
+        """The decoded sample; waits for it, but not longer than the time-out after its start."""
+        while not job.done.wait(self._patience(job)):
+            if job.started is not None and time.monotonic() - job.started >= self._timeout:
+                self._give_up(job)
+                break
+        with self._room:
+            self._samples -= 1
+            self._room.notify_all()
+        if job.error is not None:
+            raise job.error
+        if job.result is None:
+            return failed(job.raw, "timeout", f"decoding took longer than {self._timeout:g} s")
+        return job.result
+
+    def close(self) -> None:
+        """Ends the threads and wakes whoever waits for room."""
+        with self._room:
+            self._closed = True
+            self._room.notify_all()
+        for _ in range(self._threads):
+            self._jobs.put(None)
+
+    def _fits(self, size: int) -> bool:
+        return self._samples < self._ahead and self._bytes + size <= MAX_WAITING_BYTES
+
+    def _patience(self, job: DecodeJob) -> float:
+        if job.started is None:
+            return 0.05
+        return max(0.0, self._timeout - (time.monotonic() - job.started))
+
+    def _give_up(self, job: DecodeJob) -> None:
+        job.given_up = True
+        self._spawn()
+
+    def _spawn(self) -> None:
+        threading.Thread(target=self._work, name="decode", daemon=True).start()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job.started = time.monotonic()
+            size = len(job.raw.image or b"")
+            try:
+                job.result = job.work(job.raw)
+            except BaseException as error:  # noqa: BLE001  (handed to the thread that waits)
+                job.error = error
+            with self._room:
+                self._bytes -= size
+                self._room.notify_all()
+            if job.given_up:
+                return
+            job.done.set()

@@ -1,0 +1,183 @@
+"""CLIP models through open_clip: found, checked, loaded once per process, and run in batches."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from filters.core.catalogue import nearest
+from filters.core.errors import ModelError
+from transforms.fingerprints import file_fingerprint
+
+if TYPE_CHECKING:
+    import torch  # at run time only where it is used: torch and open_clip take seconds to import
+
+LOCAL_DIR = "local-dir:"
+BRINGS_WEIGHTS = (LOCAL_DIR, "hf-hub:")
+_LOADING = threading.Lock()
+
+
+def check_model(model: str, pretrained: str | None, device: str) -> None:
+    """Raises ModelError where this model can't be loaded, as far as names and files tell."""
+    if device.startswith("cuda"):
+        resolve_device(device)
+    if model.startswith(LOCAL_DIR):
+        _local_files(model)
+        return
+    if model.startswith(BRINGS_WEIGHTS):
+        return
+    import open_clip  # noqa: PLC0415
+
+    if model not in open_clip.list_models():
+        msg = f"open_clip has no model {model!r}; {nearest(model, open_clip.list_models())}"
+        raise ModelError(msg)
+    if pretrained is None:
+        msg = f"model {model!r} needs `pretrained`: an open_clip tag or the path of a checkpoint"
+        raise ModelError(msg)
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if pretrained not in tags and not Path(pretrained).is_file():
+        msg = f"no checkpoint {pretrained!r} for {model!r}: it is no file, and {nearest(pretrained, tags)}"
+        raise ModelError(msg)
+
+
+@lru_cache(maxsize=32)
+def weights_identity(model: str, pretrained: str | None) -> str:
+    """What names these weights: the files' content for local ones, else model and tag."""
+    if model.startswith(LOCAL_DIR):
+        return " ".join(file_fingerprint(path) for path in _local_files(model))
+    if pretrained is not None and Path(pretrained).is_file():
+        return f"{model} {file_fingerprint(Path(pretrained))}"
+    return f"{model} {pretrained}"
+
+
+def resolve_device(device: str) -> str:
+    """The torch device to use; a GPU that was asked for and is absent is an error.
+
+    Raises: ModelError.
+    """
+    import torch  # noqa: PLC0415
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda"):
+        number = int(device.partition(":")[2] or 0)
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if number >= count:
+            msg = f"device {device!r} was asked for, but this machine has {count} usable GPUs: use auto or cpu"
+            raise ModelError(msg)
+    return device
+
+
+@dataclass
+class ClipEncoder:
+    """A CLIP model that is loaded, with its preprocessing."""
+
+    model: Any
+    transform: Any
+    tokenizer: Any
+    device: str
+    half: bool
+
+    def prepare(self, rgb: Image.Image, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image (3, s, s) float32, normalised with the model's mean and std; tokens (length,) int64."""
+        return self.transform(rgb), self.tokenizer([caption])[0]
+
+    def encode(
+        self, prepared: Sequence[tuple[torch.Tensor, torch.Tensor]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float16], NDArray[np.float16]]:
+        """Cosine and embeddings of n pairs.
+
+        Returns: (n,) float32 cosine in [-1, 1]; image and text embeddings (n, d) float16, unit
+        rows. On CUDA out of memory the batch is halved until one pair is too much.
+        """
+        import torch  # noqa: PLC0415
+
+        images = torch.stack([image for image, _ in prepared])
+        tokens = torch.stack([text for _, text in prepared])
+        try:
+            image, text = self._forward(images, tokens)
+        except torch.cuda.OutOfMemoryError:
+            if len(prepared) == 1:
+                raise
+            torch.cuda.empty_cache()
+            middle = len(prepared) // 2
+            halves = [self.encode(half) for half in (prepared[:middle], prepared[middle:])]
+            cosines, images_out, texts_out = zip(*halves, strict=True)
+            return np.concatenate(cosines), np.concatenate(images_out), np.concatenate(texts_out)
+        cosine = np.clip((image * text).sum(axis=1), -1.0, 1.0)
+        return cosine, image.astype(np.float16), text.astype(np.float16)
+
+    def _forward(
+        self, images: torch.Tensor, tokens: torch.Tensor
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        import torch  # noqa: PLC0415
+
+        gpu = self.device.startswith("cuda")
+        if gpu:
+            images, tokens = images.pin_memory(), tokens.pin_memory()
+        images = images.to(self.device, torch.bfloat16 if self.half else None, non_blocking=True)
+        tokens = tokens.to(self.device, non_blocking=True)
+        with torch.inference_mode():
+            image = self.model.encode_image(images).float()
+            text = self.model.encode_text(tokens).float()
+            image = torch.nn.functional.normalize(image, dim=-1)
+            text = torch.nn.functional.normalize(text, dim=-1)
+        return image.cpu().numpy(), text.cpu().numpy()
+
+
+@lru_cache(maxsize=4)
+def _load(model: str, pretrained: str | None, device: str, half: bool) -> ClipEncoder:  # noqa: FBT001
+    import open_clip  # noqa: PLC0415
+
+    try:
+        loaded, _, transform = open_clip.create_model_and_transforms(
+            model,
+            pretrained=pretrained,
+            device=device,
+            precision="pure_bf16" if half else "fp32",
+            weights_only=True,
+        )
+        tokenizer = open_clip.get_tokenizer(model)
+    except (RuntimeError, OSError, ValueError, KeyError, TypeError) as cause:
+        reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+        msg = f"can't load CLIP model {model!r} with pretrained={pretrained!r}: {reason}"
+        raise ModelError(msg) from cause
+    loaded.eval()
+    for parameter in loaded.parameters():
+        parameter.requires_grad_(requires_grad=False)
+    return ClipEncoder(loaded, transform, tokenizer, device, half)
+
+
+def load_encoder(model: str, pretrained: str | None, device: str, precision: str) -> ClipEncoder:
+    """The model, loaded once per process and shared by its threads.
+
+    Raises: ModelError where the checkpoint can't be loaded or the device is absent.
+    """
+    resolved = resolve_device(device)
+    half = precision == "bf16" or (precision == "auto" and resolved.startswith("cuda"))
+    with _LOADING:
+        return _load(model, pretrained, resolved, half)
+
+
+def _local_files(model: str) -> tuple[Path, ...]:
+    """Configuration and weights of a `local-dir:` model."""
+    folder = Path(model.removeprefix(LOCAL_DIR)).expanduser()
+    config = folder / "open_clip_config.json"
+    if not config.is_file():
+        msg = f"{model!r}: {config} does not exist; a local-dir model has open_clip_config.json and weights"
+        raise ModelError(msg)
+    weights = sorted(
+        path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pt", ".pth")
+    )
+    if not weights:
+        msg = f"{model!r}: no weights (.safetensors, .bin, .pt) beside {config.name}"
+        raise ModelError(msg)
+    return (config, *weights)

@@ -1,0 +1,1 @@
+"""One module for each measure, named as a recipe names it."""

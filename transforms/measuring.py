@@ -1,0 +1,330 @@
+"""Measures shards into a store: what is there is not measured again.
+
+`measure_shards` is what an engine runs for a lane of shards; it needs no engine itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from filters.core.errors import SkipShard, StoreError
+from transforms.failures import FAILURES_SCHEMA
+from transforms.measure import DerivedMeasure, NamedMeasure, PoolMeasure, SampleMeasure
+from transforms.pool import PoolOptions, Shard, ShardEnd
+from transforms.samples import LABEL, SCHEMA, samples_measure, samples_table
+from transforms.store import Store
+from transforms.stream import MeasuredShard, ShardTask, stream_shards
+
+logger = logging.getLogger("curate.measure")
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """What to measure and where to put it; picklable, the same for every worker."""
+
+    store: Store
+    pool: PoolOptions
+    measures: tuple[NamedMeasure, ...]
+    decode_threads: int = 2
+
+    @property
+    def samples(self) -> NamedMeasure:
+        """The table that all measures are aligned with."""
+        return samples_measure(self.pool)
+
+    def of_kind(self, kind: type[object]) -> list[NamedMeasure]:
+        """The measures of one kind, in order."""
+        return [measure for measure in self.measures if isinstance(measure.options, kind)]
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What became of one shard in this run; small enough to cross a pipeline.
+
+    Attributes:
+        failure: a shard failure code, or None; with `complete` False the shard has no rows in
+            the store and is tried again by the next run.
+        measured: names of what was measured now; empty where all was there.
+    """
+
+    part: str
+    uri: str
+    rows: int
+    failed_rows: int
+    measured: tuple[str, ...]
+    failure: str | None = None
+    detail: str = ""
+    complete: bool = True
+
+
+class DoneParts:
+    """Which parts each group of a store holds; one listing for each group."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._groups: dict[str, frozenset[str]] = {}
+
+    def has(self, group: str, part: str) -> bool:
+        """True where the part is committed."""
+        if group not in self._groups:
+            names = self._store.folder.names(group)
+            ends = ".done.json"
+            self._groups[group] = frozenset(
+                name.removesuffix(ends) for name in names if name.endswith(ends)
+            )
+        return part in self._groups[group]
+
+
+def missing_measures(shard: Shard, config: MeasureConfig, done: DoneParts) -> frozenset[str]:
+    """The names of the tables that this shard still lacks."""
+    wanted = (config.samples, *config.measures)
+    return frozenset(item.name for item in wanted if not done.has(item.group, shard.part))
+
+
+def measure_shards(shards: Sequence[Shard], config: MeasureConfig) -> Iterator[ShardReport]:
+    """Brings the shards up to date, in order; yields a report as each one is committed."""
+    done = DoneParts(config.store)
+    lacking = {shard.part: missing_measures(shard, config, done) for shard in shards}
+    if shards and shards[0].format == "datacomp":
+        for shard in shards:
+            yield _take_metadata(shard, config, lacking[shard.part])
+        return
+    streamed = {"samples", *(measure.name for measure in config.of_kind(SampleMeasure))}
+    tasks = [
+        ShardTask(shard, lacking[shard.part] & streamed)
+        for shard in shards
+        if lacking[shard.part] & streamed
+    ]
+    meters = config.of_kind(SampleMeasure)
+    with contextlib.closing(_streamed(tasks, meters, config)) as results:
+        for shard in shards:
+            if not lacking[shard.part] & streamed:
+                _derive(shard, config, lacking[shard.part])
+                yield _report(shard, config, lacking[shard.part], ShardEnd())
+                continue
+            yield _commit(next(results), config, lacking[shard.part])
+
+
+def _streamed(
+    tasks: Sequence[ShardTask], meters: Sequence[NamedMeasure], config: MeasureConfig
+) -> Iterator[MeasuredShard]:
+    if tasks:
+        needed = [meter for meter in meters if any(meter.name in task.measures for task in tasks)]
+        yield from stream_shards(tasks, needed, config.pool, decode_threads=config.decode_threads)
+
+
+# --- tars and Parquet with images
+
+
+def _commit(found: MeasuredShard, config: MeasureConfig, lacking: frozenset[str]) -> ShardReport:
+    shard = found.task.shard
+    end = found.end
+    if end.code in ("shard_missing", "shard_unreadable"):
+        _write_failures(config, shard, end, None)
+        logger.warning("%s: %s (%s)", shard.uri, end.code, end.detail)
+        return ShardReport(shard.part, shard.uri, 0, 0, (), end.code, end.detail, complete=False)
+    table = samples_table(shard, found.samples)
+    if "samples" in lacking:
+        _write_failures(config, shard, end, table)
+        marker = {"shard": shard.uri, "end": end.code, "ignored_members": end.ignored_members}
+        marker["failed_rows"] = table.num_rows - table["failure"].null_count
+        config.store.write_part(config.samples.group, shard.part, table, marker=marker)
+    else:
+        _check_same_rows(config, shard, table)
+    for measure in config.of_kind(SampleMeasure):
+        if measure.name in lacking:
+            _write_measure(config.store, shard, measure, found)
+    _derive(shard, config, lacking)
+    return _report(shard, config, lacking, end)
+
+
+def _write_measure(store: Store, shard: Shard, measure: NamedMeasure, found: MeasuredShard) -> None:
+    count = len(found.samples)
+    pieces = found.pieces[measure.name]
+    rows = [row for piece_rows, _ in pieces for row in piece_rows]
+    columns = {}
+    for column in measure.columns():
+        values = [value for _, piece in pieces for value in piece.columns[column.name]]
+        columns[column.name] = _scatter(values, rows, count, column.type)
+    extra = {}
+    if isinstance(measure.options, SampleMeasure):
+        for kind in measure.options.encodes:
+            extra[measure.embeddings(kind, shard.part)] = _scatter_embeddings(pieces, kind, count)
+    store.write_part(measure.group, shard.part, pa.table(columns), marker={"shard": shard.uri}, extra=extra)
+
+
+def _scatter(values: Sequence[Any], rows: Sequence[int], count: int, kind: pa.DataType) -> pa.Array:
+    """The values at their rows, null elsewhere."""
+    whole: list[Any] = [None] * count
+    for row, value in zip(rows, values, strict=True):
+        whole[row] = value
+    return pa.array(whole, kind, from_pandas=True)
+
+
+def _scatter_embeddings(pieces: Sequence[tuple[list[int], Any]], kind: str, count: int) -> NDArray[np.float16]:
+    """The embeddings at their rows, NaN elsewhere; (n, d) float16, d is 0 where nothing was measured."""
+    width = pieces[0][1].embeddings[kind].shape[1] if pieces else 0
+    whole = np.full((count, width), np.nan, dtype=np.float16)
+    for rows, piece in pieces:
+        whole[rows] = piece.embeddings[kind]
+    return whole
+
+
+def _check_same_rows(config: MeasureConfig, shard: Shard, table: pa.Table) -> None:
+    stored = config.store.read_part(config.samples.group, shard.part, ["uid"])
+    if not stored["uid"].equals(table["uid"]):
+        msg = f"{shard.uri} has other rows than when it was measured first, under the same size and time"
+        raise StoreError(msg)
+
+
+def _write_failures(config: MeasureConfig, shard: Shard, end: ShardEnd, table: pa.Table | None) -> None:
+    """Writes what could not be read, where there is any; without rows: the shard's own failure."""
+    rows: list[dict[str, object]] = []
+    if table is not None:
+        broken = table.filter(pc.is_valid(table["failure"]))
+        names = {"code": "failure", "detail": "failure_detail", "offset": "sample_offset"}
+        for found in broken.to_pylist():
+            renamed = {ours: found[theirs] for ours, theirs in names.items()}
+            rows.append({**renamed, **{name: found[name] for name in ("shard", "row", "key")}})
+    if end.code is not None:
+        rows.append({"shard": shard.uri, "offset": end.offset, "code": end.code, "detail": end.detail})
+    name = f"failures/{config.samples.folder}/{shard.part}.parquet"
+    if rows:
+        with config.store.folder.commit(name) as path:
+            pq.write_table(pa.Table.from_pylist(rows, FAILURES_SCHEMA), path)
+    elif config.store.folder.exists(name):
+        config.store.folder.fs.rm_file(config.store.folder.path(name))
+
+
+# --- measures that need no picture
+
+
+def _derive(shard: Shard, config: MeasureConfig, lacking: frozenset[str]) -> None:
+    writers = {
+        column.name: measure
+        for measure in (config.samples, *config.measures)
+        for column in measure.columns()
+    }
+    for measure in config.of_kind(DerivedMeasure):
+        if measure.name not in lacking or not isinstance(measure.options, DerivedMeasure):
+            continue
+        columns = {
+            name: config.store.read_part(writers[name].group, shard.part, [name])[name].combine_chunks()
+            for name in measure.options.reads()
+        }
+        derived = measure.options.derive(measure.name, columns, _embeddings(shard, config, measure.options))
+        config.store.write_part(measure.group, shard.part, pa.table(dict(derived)), marker={"shard": shard.uri})
+
+
+def _embeddings(shard: Shard, config: MeasureConfig, options: DerivedMeasure) -> NDArray[np.float16] | None:
+    wanted = options.encoder()
+    encoder = next((measure for measure in config.measures if measure.name == wanted), None)
+    if encoder is None:
+        return None
+    return config.store.read_array(encoder.embeddings("img", shard.part))
+
+
+def _report(
+    shard: Shard, config: MeasureConfig, lacking: frozenset[str], end: ShardEnd
+) -> ShardReport:
+    marker = config.store.done(config.samples.group, shard.part)
+    if marker is None:
+        msg = f"the part {shard.part} of {shard.uri} vanished from the store while it was in use"
+        raise StoreError(msg)
+    code = end.code or marker["end"]
+    logger.info("%s: %d rows, %d failed", shard.uri, marker["rows"], marker["failed_rows"])
+    return ShardReport(
+        shard.part, shard.uri, marker["rows"], marker["failed_rows"], tuple(sorted(lacking)), code, end.detail
+    )
+
+
+# --- DataComp metadata
+
+
+def _take_metadata(shard: Shard, config: MeasureConfig, lacking: frozenset[str]) -> ShardReport:
+    if not lacking:
+        return _report(shard, config, lacking, ShardEnd())
+    try:
+        with shard.open() as stream:
+            table = pq.read_table(stream, use_threads=False)
+        if "samples" in lacking:
+            samples = _metadata_samples(shard, table)
+            marker = {"shard": shard.uri, "end": None, "ignored_members": 0}
+            marker["failed_rows"] = len(samples) - samples["failure"].null_count
+            config.store.write_part(config.samples.group, shard.part, samples, marker=marker)
+        for measure in config.of_kind(PoolMeasure):
+            if measure.name in lacking and isinstance(measure.options, PoolMeasure):
+                with _npz_beside(shard) as arrays:
+                    columns, embeddings = measure.options.take(measure.name, table, arrays)
+                extra = {measure.embeddings(kind, shard.part): array for kind, array in embeddings.items()}
+                config.store.write_part(
+                    measure.group, shard.part, pa.table(dict(columns)), marker={"shard": shard.uri}, extra=extra
+                )
+    except (FileNotFoundError, pa.ArrowInvalid, OSError, SkipShard, KeyError, ValueError) as cause:
+        end = _ending(cause)
+        _write_failures(config, shard, end, None)
+        return ShardReport(shard.part, shard.uri, 0, 0, (), end.code, end.detail, complete=False)
+    _derive(shard, config, lacking)
+    return _report(shard, config, lacking, ShardEnd())
+
+
+def _ending(cause: BaseException) -> ShardEnd:
+    if isinstance(cause, FileNotFoundError):
+        return ShardEnd("shard_missing", 0, str(cause))
+    code = cause.code if isinstance(cause, SkipShard) else "shard_unreadable"
+    return ShardEnd(code, 0, f"{type(cause).__name__}: {cause}"[:300])
+
+
+@contextlib.contextmanager
+def _npz_beside(shard: Shard) -> Iterator[IO[bytes] | None]:
+    """The npz of a DataComp shard, opened, or None where there is none."""
+    from dataclasses import replace  # noqa: PLC0415
+
+    npz = replace(shard, uri=shard.uri.removesuffix(".parquet") + ".npz")
+    try:
+        stream = npz.open()
+    except FileNotFoundError:
+        yield None
+        return
+    with stream:
+        yield stream
+
+
+def _metadata_samples(shard: Shard, table: pa.Table) -> pa.Table:
+    """The samples table of a metadata shard: no bytes, so only a missing caption can fail."""
+    count = table.num_rows
+    text = table["text"].cast(pa.string()).combine_chunks()
+    uid = table["uid"].cast(pa.string()).combine_chunks()
+    url = table["url"].cast(pa.string()) if "url" in table.column_names else pa.nulls(count, pa.string())
+    failure = pc.if_else(pc.is_null(text), pa.scalar("missing_caption"), pa.scalar(None, pa.string()))
+    nowhere = pa.nulls(count, pa.int64())
+    columns: Mapping[str, object] = {
+        "shard": pa.array([shard.uri] * count, pa.string()).dictionary_encode().cast(LABEL),
+        "row": pa.array(np.arange(count, dtype=np.int32)),
+        "key": uid,
+        "uid": uid,
+        "caption": text,
+        "url": url,
+        "failure": failure.dictionary_encode().cast(LABEL),
+        "failure_detail": pa.nulls(count, pa.string()),
+        "sample_offset": pa.array(np.arange(count, dtype=np.int64)),
+        "sample_bytes": nowhere,
+        "image_offset": nowhere,
+        "image_bytes": nowhere,
+    }
+    return pa.table(columns, schema=SCHEMA)
+
+
+def total_rows(reports: Iterable[ShardReport]) -> int:
+    """Rows read, over all shards."""
+    return sum(report.rows for report in reports)

@@ -1,0 +1,1 @@
+"""How each kind of shard is read: rows of bytes in, none lost."""

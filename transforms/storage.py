@@ -1,0 +1,163 @@
+"""Files by URL: local paths and every fsspec file system, with whole-file commits.
+
+A local file is written under a temporary name, flushed to disk and renamed; on an object store it
+is built locally and uploaded once under its final name. So a name that exists is complete.
+Credentials travel in `storage_options` or the environment and never leave this module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from filters.core.errors import StoreError
+
+TEMPORARY = ".tmp-"
+
+
+def redact(uri: str) -> str:
+    """The URI without user name, password or query, fit for logs and ledgers."""
+    return re.sub(r"://[^/@]*@", "://", uri).split("?")[0]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder by URL, with the options its file system needs.
+
+    Attributes:
+        url: a local path or an fsspec URL, without a trailing slash.
+        options: fsspec storage options; hidden from `repr`, since they may hold secrets.
+    """
+
+    url: str
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def fs(self) -> fsspec.AbstractFileSystem:
+        """The file system; fsspec keeps one instance for each set of options."""
+        return url_to_fs(self.url, **self.options)[0]
+
+    @property
+    def root(self) -> str:
+        """The folder as the file system names it, without the protocol."""
+        return str(url_to_fs(self.url, **self.options)[1]).rstrip("/")
+
+    @property
+    def local(self) -> bool:
+        """True where files can be renamed, locked and memory-mapped."""
+        return isinstance(self.fs, LocalFileSystem)
+
+    def path(self, name: str) -> str:
+        """The path of a file below this folder, as the file system names it."""
+        return f"{self.root}/{name}"
+
+    def exists(self, name: str) -> bool:
+        """True where the file is there, and so complete."""
+        return bool(self.fs.exists(self.path(name)))
+
+    def names(self, below: str) -> list[str]:
+        """The names of the files directly in a sub-folder, sorted; none where it is absent."""
+        fs = self.fs
+        fs.invalidate_cache()
+        try:
+            found = fs.ls(self.path(below), detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(str(path).rstrip("/").rsplit("/", 1)[-1] for path in found)
+
+    def open(self, name: str) -> IO[bytes]:
+        """The file, opened for reading with seek."""
+        return self.fs.open(self.path(name), "rb")  # type: ignore[no-any-return]
+
+    def read_bytes(self, name: str) -> bytes:
+        """The file's content."""
+        return bytes(self.fs.cat_file(self.path(name)))
+
+    def read_json(self, name: str) -> Any:  # noqa: ANN401  (JSON has no narrower type)
+        """The file's content, parsed.
+
+        Raises: StoreError where the content is not JSON.
+        """
+        content = self.read_bytes(name)
+        try:
+            return json.loads(content)
+        except ValueError as cause:
+            msg = f"{redact(self.url)}/{name} is not JSON ({cause}): delete it and run again"
+            raise StoreError(msg) from cause
+
+    def write_json(self, name: str, content: object) -> None:
+        """Commits the content as JSON with sorted keys, so that equal content is equal bytes."""
+        text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        with self.commit(name) as path:
+            path.write_text(text, encoding="utf-8")
+
+    @contextlib.contextmanager
+    def commit(self, name: str) -> Iterator[Path]:
+        """A local path to write to; it becomes the file `name` when the block ends well.
+
+        Raises: StoreError where the disk is full or the store can't be written.
+        """
+        try:
+            if self.local:
+                yield from _commit_local(Path(self.path(name)))
+            else:
+                yield from _commit_remote(self.fs, self.path(name))
+        except OSError as cause:
+            raise _store_error(self, name, cause) from cause
+
+    def remove_leftovers(self) -> None:
+        """Deletes what a killed run had not finished; the caller holds the store's lock."""
+        if self.local and os.path.isdir(self.root):
+            for path in Path(self.root).rglob(f"*{TEMPORARY}*"):
+                path.unlink(missing_ok=True)
+
+
+def _commit_local(final: Path) -> Iterator[Path]:
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f"{final.name}{TEMPORARY}{uuid.uuid4().hex}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.replace(final)
+        _fsync_folder(final.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Makes the rename itself durable, so a done marker never outlives its data."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _commit_remote(fs: fsspec.AbstractFileSystem, final: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="curate-") as folder:
+        built = Path(folder) / final.rsplit("/", 1)[-1]
+        yield built
+        fs.put_file(str(built), final)
+
+
+def _store_error(folder: Folder, name: str, cause: OSError) -> StoreError:
+    where = f"{redact(folder.url)}/{name}"
+    if cause.errno == errno.ENOSPC:
+        return StoreError(f"no space left for {where}: free some and run again; what is done stays done")
+    if cause.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return StoreError(f"not allowed to write {where}: {cause.strerror}")
+    return StoreError(f"can't write {where}: {cause}")
