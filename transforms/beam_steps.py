@@ -72,7 +72,7 @@ class MeasureShards(beam.DoFn):  # type: ignore[misc]
             self._rows.inc(report.rows)
             self._failed.inc(report.failed_rows)
             self._shards.inc()
-            advance("measure", 1, shard=report.uri, failed=report.failed_rows)
+            advance("measure", 1)
             yield report
 
 
@@ -198,7 +198,7 @@ class DecideParts(beam.DoFn):  # type: ignore[misc]
         counts = deciding.decide_part(self._config, part)
         for verdict, rows in counts.verdicts.items():
             self._verdicts[verdict].inc(rows)
-        advance("decide", 1)
+        advance("decide", 1, samples=counts.rows)
         yield counts
 
 
@@ -213,7 +213,7 @@ class WriteShards(beam.DoFn):  # type: ignore[misc]
         """Yields how many samples it holds."""
         samples = write_shard(self._config, output)
         self._samples.inc(samples)
-        advance("write", 1)
+        advance("write", 1, samples=samples)
         yield samples
 
 

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Advance:
-    """One step forward: so many units (samples, parts) of a stage."""
+    """One step forward in a stage: so many units (shards, parts), with so many samples."""
 
     stage: str
     units: int
-    shard: str = ""
-    failed: int = 0
+    samples: int = 0
 
 
 Listener = Callable[[Advance], None]
@@ -38,9 +37,9 @@ def listening(listener: Listener) -> Iterator[None]:
             _listeners.remove(listener)
 
 
-def advance(stage: str, units: int, *, shard: str = "", failed: int = 0) -> None:
+def advance(stage: str, units: int, *, samples: int = 0) -> None:
     """Tells the listeners."""
     with _lock:
         heard = list(_listeners)
     for listener in heard:
-        listener(Advance(stage, units, shard, failed))
+        listener(Advance(stage, units, samples))

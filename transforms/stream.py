@@ -25,9 +25,11 @@ from transforms.measure import Measured, Meter, NamedMeasure, SampleMeasure
 from transforms.pool import PoolOptions, RawSample, Shard, ShardEnd
 from transforms.pools.parquet import read_parquet
 from transforms.pools.webdataset import read_tar
+from transforms.progress import advance
 
 BATCH = 256  # of measures that have no batch size of their own
 MODEL_AHEAD = 2  # batches that wait for the model
+TELL_EVERY = 50  # samples between two signs of progress
 READ_BLOCK_BYTES = 8 * 2**20
 
 
@@ -216,11 +218,14 @@ def _assemble(
             continue
         if isinstance(item, ShardEnd):
             shard.result.end = item
+            advance("measure", 0, samples=len(shard.result.samples) % TELL_EVERY)
             full = shard.flush()
             left -= 1
             del growing[where.part]
         else:
             full = shard.add(pool.result(item))
+            if len(shard.result.samples) % TELL_EVERY == 0:
+                advance("measure", 0, samples=TELL_EVERY)
         for name, batch in full:
             running.append((shard, model.submit(meters[name].measure, batch.prepared), name, batch.rows))
         if isinstance(item, ShardEnd):

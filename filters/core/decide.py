@@ -27,6 +27,8 @@ from filters.core.declaration import (
 
 Verdict = Literal["keep", "drop", "quarantine", "failed"]
 VERDICTS: tuple[Verdict, ...] = ("keep", "drop", "quarantine", "failed")
+# A struct needs a field to be stored; a recipe without filters has no votes.
+NO_VOTES = pa.struct([("none", pa.bool_())])
 _KEEP, _DROP, _QUARANTINE, _FAILED = range(4)
 
 
@@ -114,20 +116,11 @@ def decide(columns: Columns, steps: Sequence[Step]) -> pa.Table:
             "bound": _labels(blamed, bounds),
             "votes": pa.StructArray.from_arrays(votes, names=names)
             if votes
-            else pa.nulls(len(verdicts), pa.struct([])),
+            else pa.nulls(len(verdicts), NO_VOTES),
             "weight": pa.array((verdicts == _KEEP).astype(np.int32)),
             "duplicate_of": _duplicates(columns, steps, blamed),
         }
     )
-
-
-def ledger_schema(steps: Sequence[Step]) -> pa.Schema:
-    """The columns of the ledger that `decide` returns for these steps."""
-    empty: Columns = {name: pa.nulls(0, pa.string()) for name in ("uid", "failure")}
-    fields = list(decide(empty, []).schema)
-    fields = [field for field in fields if field.name != "votes"]
-    votes = pa.field("votes", pa.struct([(step.name, pa.bool_()) for step in steps]))
-    return pa.schema([*fields[:6], votes, *fields[6:]])
 
 
 def _readable(columns: Columns) -> NDArray[np.bool_]:

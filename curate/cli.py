@@ -1,0 +1,257 @@
+"""The command line: `curate run`, `plan`, `explain`, `query`, `report`, `filters`, `schema`, `demo`.
+
+Exit codes: 0 done; 2 the recipe, pool, model or question is wrong; 3 too many failures; 4 the
+store can't be read or written, or another run holds it; 5 a fault of ours; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from curate import __version__
+from filters.core.errors import StopRun
+from transforms.storage import redact
+from transforms.store import Store
+
+app = typer.Typer(
+    name="curate",
+    help="Curate image-text shards by a recipe; keep a verdict and its reason for every sample.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog=(
+        "Exit codes: 0 done; 2 recipe, pool, model or question is wrong; 3 too many failures; "
+        "4 store unusable or locked; 5 a fault of ours; 130 interrupted."
+    ),
+)
+
+RecipeArgument = Annotated[str, typer.Argument(help="Recipe file, or the name of a packaged recipe.")]
+StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Folder or URL of a store.")]
+PoolOption = Annotated[
+    list[str] | None,
+    typer.Option("--pool", help="Shards: path, glob, {00000..00009} range, folder or URL; repeatable."),
+]
+StoreOption = Annotated[str, typer.Option("--store", help="Folder or URL where results go.")]
+LedgerOption = Annotated[
+    str | None,
+    typer.Option("--decision", help="Which decision: its name or its recipe's; the latest if not given."),
+]
+OptionsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--storage-options",
+        envvar="CURATE_STORAGE_OPTIONS",
+        help="fsspec options of the store, as JSON; better kept in the environment.",
+    ),
+]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Log each shard, and Beam's own log.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,  # noqa: FBT002
+) -> None:
+    if version:
+        typer.echo(f"curate {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def run(  # noqa: PLR0913  (a command's options)
+    recipe: RecipeArgument,
+    store: StoreOption,
+    pool: PoolOption = None,
+    workers: Annotated[int, typer.Option(min=1, help="Shards measured side by side.")] = 1,
+    decode_threads: Annotated[int, typer.Option(min=1, help="Decoding threads of each worker.")] = 2,
+    storage_options: OptionsOption = None,
+    verbose: VerboseOption = False,  # noqa: FBT002
+) -> None:
+    """Measure what is not measured yet, decide by the recipe, write the curated set."""
+    from curate.commands import run_command  # noqa: PLC0415  (Beam and Arrow take a second to import)
+
+    _log(verbose=verbose)
+    run_command(recipe, pool or [], store, _options(storage_options), workers, decode_threads)
+
+
+@app.command()
+def plan(
+    recipe: RecipeArgument,
+    store: StoreOption,
+    pool: PoolOption = None,
+    storage_options: OptionsOption = None,
+) -> None:
+    """Show what `run` would do; refuse a recipe that can't work. Nothing is written."""
+    from curate.commands import plan_command  # noqa: PLC0415
+
+    plan_command(recipe, pool or [], store, _options(storage_options))
+
+
+@app.command()
+def explain(
+    store: StoreArgument,
+    name: Annotated[str, typer.Argument(metavar="KEY-or-UID", help="A sample's key or uid.")],
+    decision: LedgerOption = None,
+    storage_options: OptionsOption = None,
+) -> None:
+    """Say why one sample was kept or dropped: every filter's value, bound and vote."""
+    from curate.commands import explain_command  # noqa: PLC0415
+
+    explain_command(_store(store, storage_options), name, decision)
+
+
+@app.command()
+def query(
+    store: StoreArgument,
+    sql: Annotated[str | None, typer.Argument(metavar="SQL", help="One SELECT over the views.")] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="List every view and column.")] = False,  # noqa: FBT002
+    output: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print.")] = "table",
+    decision: LedgerOption = None,
+    storage_options: OptionsOption = None,
+) -> None:
+    """Ask the store in SQL: views samples, drops, failures and runs (DuckDB)."""
+    from curate.commands import query_command  # noqa: PLC0415
+
+    query_command(_store(store, storage_options), sql, decision, output, schema=schema)
+
+
+@app.command()
+def report(
+    store: StoreArgument,
+    decision: LedgerOption = None,
+    storage_options: OptionsOption = None,
+) -> None:
+    """Write the HTML report of a decision and print its summary."""
+    from curate.commands import report_command  # noqa: PLC0415
+
+    report_command(_store(store, storage_options), decision)
+
+
+@app.command()
+def filters(
+    name: Annotated[str | None, typer.Argument(help="One filter, in full.")] = None,
+) -> None:
+    """List the filters, or document one from its own declaration."""
+    from curate.describe import print_filter, print_filters  # noqa: PLC0415
+
+    print_filter(name) if name else print_filters()
+
+
+@app.command()
+def measures(
+    name: Annotated[str | None, typer.Argument(help="One measure, in full.")] = None,
+) -> None:
+    """List the measures and the signal columns they write, or document one."""
+    from curate.describe import print_measure, print_measures  # noqa: PLC0415
+
+    print_measure(name) if name else print_measures()
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this packaged recipe.")] = None,
+) -> None:
+    """List the packaged recipes, or print one to start from."""
+    from curate.describe import print_recipe, print_recipes  # noqa: PLC0415
+
+    print_recipe(name) if name else print_recipes()
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of recipes, for editors."""
+    from curate.schema import recipe_schema  # noqa: PLC0415
+
+    typer.echo(json.dumps(recipe_schema(), indent=2, sort_keys=True))
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where pool and store go.")] = Path("demo-out"),
+    samples: Annotated[int, typer.Option(min=200, help="Samples in the pool.")] = 1200,
+    seed: Annotated[int, typer.Option(help="Another seed, another pool.")] = 0,
+) -> None:
+    """Make a pool with planted defects, curate it, and show what was caught."""
+    from curate.commands import demo_command  # noqa: PLC0415
+
+    _log(verbose=False)
+    demo_command(folder, samples, seed)
+
+
+def main() -> None:
+    """Runs the command line; turns every error that has a name into one message and exit code."""
+    console = Console(stderr=True, highlight=False)
+    try:
+        app(standalone_mode=False)
+    except StopRun as error:
+        console.print(f"[bold red]error:[/] {escape(redact_message(str(error)))}", soft_wrap=True)
+        sys.exit(error.exit_code)
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        console.print("interrupted; what is done stays done, the same command goes on from there")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if not hasattr(error, "show"):
+            raise
+        error.show()  # a usage error of the command line itself
+        sys.exit(2)
+
+
+def redact_message(message: str) -> str:
+    """The message without credentials that a URL may hold."""
+    return " ".join(redact(word) if "://" in word and "@" in word else word for word in message.split(" "))
+
+
+def _log(*, verbose: bool) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        force=True,
+    )
+    if not verbose:
+        # A failing step is reported once, by us; Beam and open_clip would print pages before it.
+        for name in ("apache_beam", "root", "py.warnings"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger().setLevel(logging.ERROR)
+        logging.getLogger("curate").setLevel(logging.WARNING)
+
+
+def _options(text: str | None) -> dict[str, Any]:
+    if not text:
+        return {}
+    try:
+        options = json.loads(text)
+    except ValueError:
+        options = None
+    if not isinstance(options, dict):
+        msg = "--storage-options must be a JSON object, such as '{\"anon\": true}'"
+        raise typer.BadParameter(msg)
+    return options
+
+
+def _store(url: str, storage_options: str | None) -> Store:
+    return Store.at(url, _options(storage_options))
+
+
+def console_table(*columns: str) -> Table:
+    """A table in the house's plain style."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column)
+    return table

@@ -1,0 +1,191 @@
+"""What the commands do, once their options are read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+from rich.console import Console
+from rich.markup import escape
+
+from curate.cli import console_table
+from curate.explain import Explanation, explain
+from curate.plan import Plan, describe_steps, make_plan
+from curate.progress import show_progress
+from curate.query import connect, describe_views, open_decision, run_sql
+from curate.recipe import Recipe, load_recipe
+from curate.report import write_report
+from curate.report.terminal import print_summary
+from curate.run import RunOptions, RunResult, run_recipe
+from filters.core.errors import QueryError
+from transforms.store import Store
+
+MAX_ROWS = 1000  # of a table on the terminal; CSV and JSON print all
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def run_command(
+    name: str, pool: Sequence[str], url: str, options: dict[str, Any], workers: int, decode_threads: int
+) -> None:
+    """Runs a recipe and prints what came of it."""
+    recipe = load_recipe(name)
+    store = _store_of(recipe, url, options)
+    plan = make_plan(recipe, pool, store)
+    result = execute(plan, RunOptions(workers, decode_threads))
+    decision = open_decision(store, result.ledger)
+    if recipe.file.output.report:
+        write_report(decision, storage_options=recipe.file.pool.storage_options)
+    print_summary(decision, out)
+    seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in result.seconds.items())
+    out.print(f"\n{seconds}", style="dim")
+
+
+def execute(plan: Plan, options: RunOptions) -> RunResult:
+    """Runs a plan with progress on standard error."""
+    totals = {"measure": len(plan.to_measure()), "decide": len(plan.shards), "relate": len(plan.shards)}
+    totals["fit"] = len(plan.shards)
+    with show_progress(err, totals):
+        return run_recipe(plan, options, lambda text: err.print(text, markup=False))
+
+
+def plan_command(name: str, pool: Sequence[str], url: str, options: dict[str, Any]) -> None:
+    """Prints what a run would do."""
+    recipe = load_recipe(name)
+    plan = make_plan(recipe, pool, _store_of(recipe, url, options))
+    size = sum(shard.size for shard in plan.shards)
+    kind = plan.shards[0].format
+    absent = [shard for shard in plan.shards if shard.size == 0]
+    out.print(f"[bold]{escape(recipe.name)}[/]  {escape(recipe.file.description)}\n")
+    out.print(f"pool   {len(plan.shards)} {kind} shards, {_bytes(size)}")
+    if absent:
+        out.print(f"       {len(absent)} of them are missing or empty, the first: {escape(absent[0].uri)}")
+    table = console_table("measure", "columns", "shards to measure")
+    for item in (plan.samples, *plan.measures):
+        lacking = sum(item.name in names for names in plan.lacking.values())
+        columns = ", ".join(column.name for column in item.columns())
+        table.add_row(item.name, columns, f"{lacking} of {len(plan.shards)}" if lacking else "none: all there")
+    out.print()
+    out.print(table)
+    table = console_table("filter", "kind", "options", "reads (written by)")
+    for row in describe_steps(plan):
+        table.add_row(*(escape(cell) for cell in row.values()))
+    out.print()
+    out.print(table)
+    ledger = plan.ledger_id([shard.part for shard in plan.shards])
+    taken = plan.store.folder.exists(f"ledger/{ledger}/manifest.json")
+    out.print(f"\ndecision  {ledger}{'  (taken before: nothing to do)' if taken else ''}")
+    for unused in plan.unused:
+        out.print(f"note      the measure {unused} is not used: this pool has no images", style="yellow")
+
+
+def explain_command(store: Store, name: str, ledger: str | None) -> None:
+    """Prints why each sample of this key or uid got its verdict."""
+    for found in explain(open_decision(store, ledger), name):
+        _print_explanation(found)
+
+
+def _print_explanation(found: Explanation) -> None:
+    sample = found.sample
+    colour = {"keep": "green", "drop": "red", "quarantine": "yellow"}.get(sample["verdict"], "magenta")
+    by = f" by {escape(sample['dropped_by'])}" if sample["dropped_by"] else ""
+    out.print(f"[bold {colour}]{sample['verdict']}[/]{by}")
+    out.print(f"uid      {sample['uid']}\nkey      {escape(sample['key'])}")
+    out.print(f"place    {escape(sample['shard'])}, row {sample['row']}")
+    out.print(f"caption  {escape(str(sample['caption'] or '—'))}")
+    if sample["failure"]:
+        out.print(f"failure  {sample['failure']}: {escape(sample['failure_detail'] or '')}")
+    if sample["duplicate_of"]:
+        out.print(f"copy of  {sample['duplicate_of']}")
+    if found.votes:
+        table = console_table("", "filter", "value", "bound", "vote")
+        for vote in found.votes:
+            mark = "→" if vote.decided else ""
+            table.add_row(mark, vote.filter, escape(vote.value), escape(vote.bound), vote.vote)
+        out.print()
+        out.print(table)
+
+
+def query_command(store: Store, sql: str | None, ledger: str | None, output: str, *, schema: bool) -> None:
+    """Prints the answer to a question, or what can be asked."""
+    decision = open_decision(store, ledger)
+    if schema or sql is None:
+        for view, columns in describe_views(decision).items():
+            table = console_table("column", "meaning", "unit")
+            for column in columns:
+                table.add_row(*(escape(cell) for cell in column))
+            out.print(f"\n[bold]{view}[/]")
+            out.print(table)
+        if sql is None and not schema:
+            msg = 'give a question, such as "SELECT dropped_by, count(*) FROM samples GROUP BY 1"'
+            raise QueryError(msg)
+        return
+    answer = run_sql(connect(decision), sql)
+    if output == "csv":
+        pyarrow.csv.write_csv(_flat(answer), sys.stdout.buffer)
+    elif output == "json":
+        for batch in answer.to_batches(max_chunksize=1024):
+            for row in pa.Table.from_batches([batch]).to_pandas().to_dict("records"):
+                out.print_json(data=row, default=str, indent=None)
+    else:
+        _print_answer(answer)
+
+
+def _print_answer(answer: pa.Table) -> None:
+    table = console_table(*answer.column_names)
+    for row in answer.slice(0, MAX_ROWS).to_pylist():
+        table.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
+    out.print(table)
+    if answer.num_rows > MAX_ROWS:
+        out.print(f"… {answer.num_rows - MAX_ROWS} more rows: use LIMIT, or --format csv", style="dim")
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """The table without nested columns, which CSV has no form for."""
+    while any(pa.types.is_struct(item.type) for item in table.schema):
+        table = table.flatten()
+    return table
+
+
+def report_command(store: Store, ledger: str | None) -> None:
+    """Writes the report and prints the summary."""
+    decision = open_decision(store, ledger)
+    write_report(decision)
+    print_summary(decision, out)
+
+
+def demo_command(folder: Path, samples: int, seed: int) -> None:
+    """Makes a pool with planted defects, curates it, and prints what was caught."""
+    from curate.demo.pool import write_pool  # noqa: PLC0415  (only the demo draws pictures)
+    from curate.demo.table import demo_table  # noqa: PLC0415
+
+    pool, url = folder / "pool", folder / "store"
+    err.print(f"drawing {samples} samples with planted defects")
+    planted = write_pool(pool, samples=samples, seed=seed)
+    recipe = load_recipe("demo")
+    store = _store_of(recipe, str(url), {})
+    plan = make_plan(recipe, [str(pool / "shards" / "*.tar")], store)
+    result = execute(plan, RunOptions())
+    decision = open_decision(store, result.ledger)
+    path = write_report(decision)
+    print_summary(decision, out)
+    out.print()
+    out.print(demo_table(decision, planted))
+    out.print(f"\nreport  {path}\nask     curate query {url} \"SELECT dropped_by, count(*) FROM samples GROUP BY 1\"")
+
+
+def _store_of(recipe: Recipe, url: str, options: dict[str, Any]) -> Store:
+    return Store.at(url, {**recipe.file.output.storage_options, **options})
+
+
+def _bytes(size: int) -> str:
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
