@@ -1,8 +1,4 @@
-"""The command line: `curate run`, `plan`, `explain`, `query`, `report`, `filters`, `schema`, `demo`.
-
-Exit codes: 0 done; 2 the recipe, pool, model or question is wrong; 3 too many failures; 4 the
-store can't be read or written, or another run holds it; 5 a fault of ours; 130 interrupted.
-"""
+"""The command line: reads options, names errors and exit codes; `curate.commands` does the work."""
 
 from __future__ import annotations
 
@@ -16,12 +12,20 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from curate import __version__
 from filters.core.errors import StopRun
 from transforms.storage import redact
 from transforms.store import Store
+
+EXIT_CODES: dict[int, str] = {
+    0: "done",
+    2: "the recipe, pool, model, option or question is wrong; nothing was done",
+    3: "more samples or shards failed than max_failed_fraction; the ledger is written, shards are not",
+    4: "the store can't be read or written (disk full, not allowed, other version), or is locked",
+    5: "a fault of ours: counts that do not add up",
+    130: "interrupted; the same command goes on from there",
+}
 
 app = typer.Typer(
     name="curate",
@@ -29,13 +33,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog=(
-        "Exit codes: 0 done; 2 recipe, pool, model or question is wrong; 3 too many failures; "
-        "4 store unusable or locked; 5 a fault of ours; 130 interrupted."
-    ),
+    epilog="Exit codes: " + "; ".join(f"{code} {said.split(';')[0]}" for code, said in EXIT_CODES.items()),
 )
 
-RecipeArgument = Annotated[str, typer.Argument(help="Recipe file, or the name of a packaged recipe.")]
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file, or the name of a packaged recipe.")]
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Folder or URL of a store.")]
 PoolOption = Annotated[
     list[str] | None,
@@ -141,7 +142,7 @@ def report(
 
 @app.command()
 def filters(
-    name: Annotated[str | None, typer.Argument(help="One filter, in full.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One filter, in full.")] = None,
 ) -> None:
     """List the filters, or document one from its own declaration."""
     from curate.describe import print_filter, print_filters  # noqa: PLC0415
@@ -151,7 +152,7 @@ def filters(
 
 @app.command()
 def measures(
-    name: Annotated[str | None, typer.Argument(help="One measure, in full.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One measure, in full.")] = None,
 ) -> None:
     """List the measures and the signal columns they write, or document one."""
     from curate.describe import print_measure, print_measures  # noqa: PLC0415
@@ -161,7 +162,7 @@ def measures(
 
 @app.command()
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print this packaged recipe.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Print this packaged recipe.")] = None,
 ) -> None:
     """List the packaged recipes, or print one to start from."""
     from curate.describe import print_recipe, print_recipes  # noqa: PLC0415
@@ -179,7 +180,7 @@ def schema() -> None:
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where pool and store go.")] = Path("demo-out"),
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where pool and store go.")] = Path("demo-out"),
     samples: Annotated[int, typer.Option(min=200, help="Samples in the pool.")] = 1200,
     seed: Annotated[int, typer.Option(help="Another seed, another pool.")] = 0,
 ) -> None:
@@ -247,11 +248,3 @@ def _options(text: str | None) -> dict[str, Any]:
 
 def _store(url: str, storage_options: str | None) -> Store:
     return Store.at(url, _options(storage_options))
-
-
-def console_table(*columns: str) -> Table:
-    """A table in the house's plain style."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column)
-    return table

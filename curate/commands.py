@@ -12,7 +12,7 @@ import pyarrow.csv
 from rich.console import Console
 from rich.markup import escape
 
-from curate.cli import console_table
+from curate.describe import plain_table
 from curate.explain import Explanation, explain
 from curate.plan import Plan, describe_steps, make_plan
 from curate.progress import show_progress
@@ -64,14 +64,14 @@ def plan_command(name: str, pool: Sequence[str], url: str, options: dict[str, An
     out.print(f"pool   {len(plan.shards)} {kind} shards, {_bytes(size)}")
     if absent:
         out.print(f"       {len(absent)} of them are missing or empty, the first: {escape(absent[0].uri)}")
-    table = console_table("measure", "columns", "shards to measure")
+    table = plain_table("measure", "columns", "shards to measure")
     for item in (plan.samples, *plan.measures):
         lacking = sum(item.name in names for names in plan.lacking.values())
         columns = ", ".join(column.name for column in item.columns())
         table.add_row(item.name, columns, f"{lacking} of {len(plan.shards)}" if lacking else "none: all there")
     out.print()
     out.print(table)
-    table = console_table("filter", "kind", "options", "reads (written by)")
+    table = plain_table("filter", "kind", "options", "reads (written by)")
     for row in describe_steps(plan):
         table.add_row(*(escape(cell) for cell in row.values()))
     out.print()
@@ -102,7 +102,7 @@ def _print_explanation(found: Explanation) -> None:
     if sample["duplicate_of"]:
         out.print(f"copy of  {sample['duplicate_of']}")
     if found.votes:
-        table = console_table("", "filter", "value", "bound", "vote")
+        table = plain_table("", "filter", "value", "bound", "vote")
         for vote in found.votes:
             mark = "→" if vote.decided else ""
             table.add_row(mark, vote.filter, escape(vote.value), escape(vote.bound), vote.vote)
@@ -115,7 +115,7 @@ def query_command(store: Store, sql: str | None, ledger: str | None, output: str
     decision = open_decision(store, ledger)
     if schema or sql is None:
         for view, columns in describe_views(decision).items():
-            table = console_table("column", "meaning", "unit")
+            table = plain_table("column", "meaning", "unit")
             for column in columns:
                 table.add_row(*(escape(cell) for cell in column))
             out.print(f"\n[bold]{view}[/]")
@@ -136,7 +136,7 @@ def query_command(store: Store, sql: str | None, ledger: str | None, output: str
 
 
 def _print_answer(answer: pa.Table) -> None:
-    table = console_table(*answer.column_names)
+    table = plain_table(*answer.column_names)
     for row in answer.slice(0, MAX_ROWS).to_pylist():
         table.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
     out.print(table)

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from curate.recipe import load_recipe, packaged_recipes
 from filters.core.catalogue import filter_kind, filter_names, find_filter, nearest
+from filters.core.declaration import Filter
 from filters.core.errors import RecipeError
 from transforms.measure import find_measure, measure_names
 
@@ -43,7 +44,7 @@ def option_rows(declared: type[BaseModel]) -> list[tuple[str, str, str, str]]:
 
 def print_filters() -> None:
     """Prints one line for each filter."""
-    table = _table("filter", "kind", "what it does")
+    table = plain_table("filter", "kind", "what it does")
     for name in filter_names():
         declared = find_filter(name)
         table.add_row(name, filter_kind(declared), escape(summary(declared)))
@@ -62,14 +63,14 @@ def print_filter(name: str) -> None:
     if declared.shorthand:
         console.print(f"\nShort form: [bold]- {name}: VALUE[/] sets `{declared.shorthand}`.")
     _print_options(declared)
-    reads = _reads(declared)
+    reads = filter_reads(declared)
     if reads:
         console.print(f"\nReads: {escape(', '.join(reads))}")
 
 
 def print_measures() -> None:
     """Prints one line for each measure, with its columns."""
-    table = _table("measure", "columns", "what it is")
+    table = plain_table("measure", "columns", "what it is")
     for name in measure_names():
         declared = find_measure(name)
         columns = ", ".join(column.name for column in declared.model_construct().columns(name))
@@ -87,7 +88,7 @@ def print_measure(name: str) -> None:
     console.print(escape(paragraphs(declared)))
     _print_options(declared)
     console.print("\n[bold]Columns[/]")
-    table = _table("column", "type", "meaning", "unit")
+    table = plain_table("column", "type", "meaning", "unit")
     for column in declared.model_construct().columns(name):
         table.add_row(column.name, str(column.type), escape(column.meaning), escape(column.unit))
     console.print(table)
@@ -95,7 +96,7 @@ def print_measure(name: str) -> None:
 
 def print_recipes() -> None:
     """Prints one line for each packaged recipe."""
-    table = _table("recipe", "what it is for")
+    table = plain_table("recipe", "what it is for")
     for name in packaged_recipes():
         table.add_row(name, escape(load_recipe(name).file.description))
     console.print(table)
@@ -114,20 +115,17 @@ def print_recipe(name: str) -> None:
     console.print(known[name].read_text(encoding="utf-8"), markup=False, end="", soft_wrap=True)
 
 
-def _reads(declared: type[Any]) -> list[str]:
-    """The columns read with placeholder options, as far as options do not decide them."""
-    given = {name: f"<{name}>" for name, info in declared.model_fields.items() if info.annotation is str}
-    try:
-        return [*declared.model_construct(**given).reads()]
-    except AttributeError:
-        return []
+def filter_reads(declared: type[Filter]) -> list[str]:
+    """The columns that a filter reads; options that name a column stand as `<option>`."""
+    given = {name: f"<{name}>" for name, info in declared.model_fields.items() if info.is_required()}
+    return list(declared.model_construct(**given).reads())
 
 
 def _print_options(declared: type[BaseModel]) -> None:
     if not declared.model_fields:
         return
     console.print("\n[bold]Options[/]")
-    table = _table("option", "type", "default", "meaning")
+    table = plain_table("option", "type", "default", "meaning")
     for row in option_rows(declared):
         table.add_row(*(escape(cell) for cell in row))
     console.print(table)
@@ -150,7 +148,8 @@ def _type(schema: dict[str, Any], whole: dict[str, Any]) -> str:
     return str(schema.get("type", "any"))
 
 
-def _table(*columns: str) -> Table:
+def plain_table(*columns: str) -> Table:
+    """A table in the house's plain style."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column in ("filter", "measure", "option", "column"))
