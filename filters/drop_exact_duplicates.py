@@ -9,6 +9,7 @@ from pydantic import Field
 
 from filters.core.declaration import Columns, Judgement, RelationalFilter
 
+
 class DropExactDuplicates(RelationalFilter):
     """Drop a sample when an earlier survivor has the same image; one of each group stays.
 

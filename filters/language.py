@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from filters.core.declaration import Columns, Judgement, RowFilter, missing, numbers
@@ -43,14 +44,28 @@ class Language(RowFilter):
 
     def judge(self, columns: Columns) -> Judgement:
         found = columns[self.detector]
+        if pa.types.is_dictionary(found.type) and found.dictionary.null_count:
+            found = found.dictionary_decode()  # so that a null value is a null row
         null = pc.is_null(found).to_numpy(zero_copy_only=False)
-        passes = pc.is_in(found, value_set=pa.array(self.any_of, found.type))
-        passes = passes.to_numpy(zero_copy_only=False)
+        passes = _is_one_of(found, self.any_of)
         bound = "one of " + ", ".join(self.any_of)
         if self.min_probability > 0:
             probability = numbers(columns[f"{self.detector}_probability"])
             null = null | missing(probability)
             with np.errstate(invalid="ignore"):
                 passes = passes & (probability >= self.min_probability)
-            bound += f" with probability at least {self.min_probability:g}"
+            bound += f" with probability at least {self.min_probability:.12g}"
         return Judgement(passes, null, found, bound)
+
+
+def _is_one_of(found: pa.Array, codes: tuple[str, ...]) -> NDArray[np.bool_]:
+    """(n,) bool, False for null; a dictionary column is compared once for each of its values."""
+    if not pa.types.is_dictionary(found.type):
+        result: NDArray[np.bool_] = pc.is_in(found, value_set=pa.array(codes, found.type)).to_numpy(
+            zero_copy_only=False
+        )
+        return result
+    # One place more than values, False: where a null's index points.
+    wanted = np.append(_is_one_of(found.dictionary, codes), np.False_)
+    known: NDArray[np.bool_] = wanted[found.indices.fill_null(len(found.dictionary)).to_numpy()]
+    return known

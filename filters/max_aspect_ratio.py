@@ -29,4 +29,4 @@ class MaxAspectRatio(RowFilter):
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.maximum(width, height) / np.minimum(width, height)
             passes = ratio <= self.at_most
-        return Judgement(passes, missing(ratio), ratio, f"at most {self.at_most:g}")
+        return Judgement(passes, missing(ratio), ratio, f"at most {self.at_most:.12g}")

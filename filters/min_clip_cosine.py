@@ -8,6 +8,7 @@ from pydantic import Field
 
 from filters.core.declaration import Columns, Judgement, RowFilter, within
 
+
 class MinClipCosine(RowFilter):
     """Keep a sample when the cosine of its CLIP image and text embedding is at least this.
 
@@ -19,9 +20,7 @@ class MinClipCosine(RowFilter):
     shorthand: ClassVar[str] = "at_least"
 
     at_least: float = Field(ge=-1, le=1, description="Cosine, inclusive.")
-    encoder: str = Field(
-        default="clip", description="Name of the CLIP measure in the recipe's `measures`."
-    )
+    encoder: str = Field(default="clip", description="Name of the CLIP measure in the recipe's `measures`.")
 
     def reads(self) -> tuple[str, ...]:
         return (f"{self.encoder}_cosine",)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
+import pyarrow.compute as pc
 from pydantic import Field
 
 from filters.core.declaration import Columns, Judgement, RowFilter
 from filters.core.uids import parse_uids, uid_fraction
-import numpy as np
 
 
 class RandomFraction(RowFilter):
@@ -27,7 +28,8 @@ class RandomFraction(RowFilter):
         return ("uid",)
 
     def judge(self, columns: Columns) -> Judgement:
-        draw = uid_fraction(parse_uids(columns["uid"]), self.seed)
-        return Judgement(
-            draw < self.keep, np.zeros(len(draw), dtype=np.bool_), draw, f"below {self.keep:g}"
-        )
+        uid = columns["uid"]
+        null = pc.is_null(uid).to_numpy(zero_copy_only=False)
+        draw = uid_fraction(parse_uids(uid.fill_null("0" * 32)), self.seed)
+        draw[null] = np.nan
+        return Judgement(draw < self.keep, null, draw, f"below {self.keep:.12g}")

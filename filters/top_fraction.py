@@ -29,7 +29,8 @@ class TopFraction(FittedFilter):
 
     n = floor(keep x rows with a score), by exact arithmetic on the decimal you wrote. The
     selection is exact (radix select over score, uid, shard and row), never a sketch, and does
-    not depend on order or sharding. Samples without a score are null: see `on_null`.
+    not depend on order or sharding. Scores are compared as float32, so integers above 2^24 that
+    round to the same float32 tie. Samples without a score are null: see `on_null`.
 
     `datacomp_compat` reproduces DataComp's `clip_score --fraction`: the bound is the element
     with index int(N x keep) of the descending scores of all N rows, and every score at or

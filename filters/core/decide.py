@@ -100,11 +100,11 @@ def decide(columns: Columns, steps: Sequence[Step]) -> pa.Table:
         votes.append(pa.array(judgement.passes, mask=judgement.null))
         bounds.append(judgement.bound)
         _settle(verdicts, blamed, number, step.rule.on_null, judgement)
-        here = blamed == number
         if isinstance(judgement.value, pa.Array):
             texts[number] = judgement.value
-        elif here.any():
-            np.copyto(value, judgement.value, where=here, casting="unsafe")
+        else:
+            here = np.flatnonzero(blamed == number)
+            value[here] = judgement.value[here]
     names = [step.name for step in steps]
     return pa.table(
         {
@@ -136,14 +136,15 @@ def _settle(
     judgement: Judgement,
 ) -> None:
     """Gives the rows still alive that this step stops their verdict, in place."""
+    # Rows alive hold 0 and -1, so adding sets them: many times faster than masked assignment.
     alive = verdicts == _KEEP
-    stopped = alive & ~judgement.passes & ~judgement.null
-    verdicts[stopped] = _DROP
-    blamed[stopped] = number
+    stopped = alive & ~(judgement.passes | judgement.null)
+    verdicts += stopped.view(np.int8) * np.int8(_DROP)
+    blamed += stopped.view(np.int8) * np.int16(number + 1)
     if on_null != "keep" and judgement.null.any():
         unknown = alive & judgement.null
-        verdicts[unknown] = _DROP if on_null == "drop" else _QUARANTINE
-        blamed[unknown] = number
+        verdicts += unknown.view(np.int8) * np.int8(_DROP if on_null == "drop" else _QUARANTINE)
+        blamed += unknown.view(np.int8) * np.int16(number + 1)
 
 
 def _labels(codes: NDArray[np.integer], labels: Sequence[str]) -> pa.DictionaryArray:
@@ -153,11 +154,22 @@ def _labels(codes: NDArray[np.integer], labels: Sequence[str]) -> pa.DictionaryA
 
 
 def _texts(blamed: NDArray[np.int16], texts: dict[int, pa.Array]) -> pa.Array:
+    """The text that each row's filter compared; only the texts that stand in the ledger are copied."""
     result = pa.nulls(len(blamed), pa.string())
     for number, values in texts.items():
-        here = pa.array(blamed == number)
-        result = pc.if_else(here, values.cast(pa.string()), result)
+        here = blamed == number
+        if here.any():
+            result = _overlay(here, values, result)
     return result
+
+
+def _overlay(here: NDArray[np.bool_], values: pa.Array, below: pa.Array) -> pa.Array:
+    """Values as text where `here` holds, `below` elsewhere."""
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if below.null_count == len(below):
+        return pc.if_else(pa.array(here), values, pa.scalar(None, values.type)).cast(pa.string())
+    return pc.if_else(pa.array(here), values.cast(pa.string()), below)
 
 
 def _duplicates(columns: Columns, steps: Sequence[Step], blamed: NDArray[np.int16]) -> pa.Array:
@@ -165,6 +177,5 @@ def _duplicates(columns: Columns, steps: Sequence[Step], blamed: NDArray[np.int1
     for number, step in enumerate(steps):
         name = step.column("duplicate_of")
         if name in columns:
-            here = pa.array(blamed == number)
-            result = pc.if_else(here, columns[name].cast(pa.string()), result)
+            result = _overlay(blamed == number, columns[name], result)
     return result

@@ -41,7 +41,7 @@ class Judgement:
 class Filter(BaseModel):
     """A rule over columns. Subclass `RowFilter`, `FittedFilter` or `RelationalFilter`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # The field that `- min_side_pixels: 200` fills; None where options must be named.
     shorthand: ClassVar[str | None] = None
@@ -127,8 +127,13 @@ AnyFilter: TypeAlias = "RowFilter | FittedFilter | RelationalFilter"
 
 
 def numbers(column: pa.Array) -> Numbers:
-    """The column as numpy, nulls as NaN; zero-copy where there are none."""
-    if column.null_count and not pa.types.is_floating(column.type):
+    """The column as numpy, nulls as NaN; zero-copy where there are none.
+
+    float16 becomes float32: otherwise a bound would be rounded to float16 before it is compared.
+    """
+    if pa.types.is_float16(column.type):
+        column = column.cast(pa.float32())
+    elif column.null_count and not pa.types.is_floating(column.type):
         column = column.cast(pa.float64())
     result: Numbers = column.to_numpy(zero_copy_only=False)
     return result
@@ -150,11 +155,14 @@ def missing(values: Numbers) -> NDArray[np.bool_]:
 
 
 def within(column: pa.Array, at_least: float | None, at_most: float | None) -> Judgement:
-    """The judgement of a rule that asks for a value between two inclusive bounds."""
+    """The judgement of a rule that asks for a value between two inclusive bounds.
+
+    float32 columns are compared in float32, so that a stored 0.28 is at least 0.28.
+    """
     values = numbers(column)
     null = missing(values)
     passes = ~null
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         if at_least is not None:
             passes &= values >= at_least
         if at_most is not None:
@@ -168,7 +176,7 @@ def check_bounds(at_least: float | None, at_most: float | None) -> None:
         msg = "give at_least, at_most or both"
         raise ValueError(msg)
     if at_least is not None and at_most is not None and at_least > at_most:
-        msg = f"at_least {at_least:g} is above at_most {at_most:g}: nothing would be kept"
+        msg = f"at_least {at_least:.12g} is above at_most {at_most:.12g}: nothing would be kept"
         raise ValueError(msg)
 
 
@@ -176,7 +184,7 @@ def bounds_in_words(at_least: float | None, at_most: float | None) -> str:
     """The two bounds as a person would say them."""
     said = []
     if at_least is not None:
-        said.append(f"at least {at_least:g}")
+        said.append(f"at least {at_least:.12g}")
     if at_most is not None:
-        said.append(f"at most {at_most:g}")
+        said.append(f"at most {at_most:.12g}")
     return " and ".join(said) or "any"

@@ -24,7 +24,7 @@ class CurateError(Exception):
     """Something Curate can name; the message says what is wrong, where, and what to do."""
 
 
-class StopRun(CurateError):
+class StopRun(CurateError):  # noqa: N818  (the name says what the runner must do)
     """The run can't go on."""
 
     exit_code: ClassVar[int] = 1
@@ -36,7 +36,7 @@ class RecipeError(StopRun):
     exit_code: ClassVar[int] = 2
 
 
-class MissingSignal(RecipeError):
+class MissingSignal(RecipeError):  # noqa: N818  (names what is wrong)
     """A filter reads a column that no measure of this recipe and pool writes."""
 
 
@@ -70,7 +70,7 @@ class StoreError(StopRun):
     exit_code: ClassVar[int] = 4
 
 
-class StoreLocked(StoreError):
+class StoreLocked(StoreError):  # noqa: N818  (names what is wrong)
     """Another run is writing to this store."""
 
 
@@ -80,11 +80,11 @@ class InvariantBroken(StopRun):
     exit_code: ClassVar[int] = 5
 
 
-class RetryShard(CurateError):
+class RetryShard(CurateError):  # noqa: N818  (the name says what the runner must do)
     """Reading the shard failed in a way that may pass: try again."""
 
 
-class SkipShard(CurateError):
+class SkipShard(CurateError):  # noqa: N818  (the name says what the runner must do)
     """The shard can't be read: record it and go on.
 
     Attributes:
@@ -94,3 +94,7 @@ class SkipShard(CurateError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+    def __reduce__(self) -> tuple[type[SkipShard], tuple[str, str]]:
+        """Both arguments: an exception pickles its message alone, and workers send errors back."""
+        return type(self), (self.code, str(self))

@@ -2,11 +2,11 @@
 
 Order: score descending, then uid ascending, then (shard, row) ascending. Each row has a key of
 fourteen 16-bit digits (two of the score, eight of the uid, two of the shard's number, two of the
-row), most significant first. A pass counts one
-digit among the rows that share the digits fixed so far, which fixes one more digit; it ends as
-soon as the counted bucket is wanted whole. Counting is adding integers, so the result does not
-depend on sharding, order or engine. Method: ALGORITHMS 8.1 of the design notes; the idea is the
-most-significant-digit radix select of any algorithms book.
+row), most significant first. A pass counts one digit among the rows that share the digits fixed
+so far, which fixes one more digit; it ends as soon as the score's digits are fixed, so that the
+bound is a score of the pool, and the counted bucket is wanted whole. Counting is adding integers,
+so the result does not depend on sharding, order or engine. Method: ALGORITHMS 8.1 of the design
+notes; the idea is the most-significant-digit radix select of any algorithms book.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ def order_keys(scores: Numbers) -> NDArray[np.uint32]:
     scores: (n,) numbers, compared as float32. NaN sorts as -infinity; -0.0 equals +0.0.
     Returns: (n,) uint32.
     """
-    values = np.nan_to_num(scores.astype(np.float32), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+    with np.errstate(over="ignore"):
+        values = scores.astype(np.float32)
+    values = np.nan_to_num(values, copy=False, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     bits = (values + np.float32(0.0)).view(np.uint32)
     negative = (bits & np.uint32(0x80000000)) != 0
     return np.where(negative, ~bits, bits | np.uint32(0x80000000))
@@ -38,9 +40,7 @@ def score_of_key(key: int) -> float:
     return float(np.array([bits], dtype=np.uint32).view(np.float32)[0])
 
 
-def tie_keys(
-    uids: NDArray[np.uint64], shards: NDArray[np.integer], rows: NDArray[np.integer]
-) -> NDArray[np.uint64]:
+def tie_keys(uids: NDArray[np.uint64], shards: Numbers, rows: Numbers) -> NDArray[np.uint64]:
     """What breaks ties of score: unique for each row of a pool.
 
     uids: (n, 2) uint64; shards, rows: (n,) the shard's number in the pool and the row in it,
@@ -71,7 +71,7 @@ def count_digit(
 
 
 def fix_digit(artefact: Artefact, counts: NDArray[np.int64]) -> Artefact:
-    """The selection after a pass; complete when the last bucket is wanted whole.
+    """The selection after a pass; complete when the score is fixed and its last bucket wanted whole.
 
     Score digits are stored inverted (see `_digit`), so the best rows always come first.
     """
@@ -81,7 +81,8 @@ def fix_digit(artefact: Artefact, counts: NDArray[np.int64]) -> Artefact:
     before = int(running[bucket - 1]) if bucket else 0
     prefix = [*artefact["prefix"], bucket]
     whole = int(running[bucket]) == remaining
-    return {**artefact, "prefix": prefix, "remaining": remaining - before, "complete": whole}
+    complete = whole and len(prefix) >= SCORE_DIGITS
+    return {**artefact, "prefix": prefix, "remaining": remaining - before, "complete": complete}
 
 
 def selected(
@@ -110,16 +111,12 @@ def needs_ties(artefact: Artefact) -> bool:
 
 
 def bound_score(artefact: Artefact) -> float:
-    """The lowest score that can still be selected."""
-    prefix: list[int] = artefact["prefix"]
-    high = (BUCKETS - 1) - prefix[0]
-    low = (BUCKETS - 1) - prefix[1] if len(prefix) > 1 else 0
+    """The lowest score that is selected, once the selection is complete."""
+    high, low = ((BUCKETS - 1) - digit for digit in artefact["prefix"][:SCORE_DIGITS])
     return score_of_key((high << 16) | low)
 
 
-def _digit(
-    keys: NDArray[np.uint32], ties: NDArray[np.uint64] | None, position: int
-) -> NDArray[np.int64]:
+def _digit(keys: NDArray[np.uint32], ties: NDArray[np.uint64] | None, position: int) -> NDArray[np.int64]:
     """Digit `position` of each row's key, 0..65535; smaller comes first in the order."""
     if position < SCORE_DIGITS:
         inverted = ~keys

@@ -1,0 +1,160 @@
+"""What the contract is checked with: options for every filter, and columns for what they read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from filters.core.catalogue import find_filter
+from filters.core.decide import Step
+from filters.core.declaration import (
+    Accumulator,
+    Artefact,
+    Columns,
+    Filter,
+    FittedFilter,
+    RelationalFilter,
+)
+from filters.core.uids import format_uids
+
+# A new filter adds a line here; `test_every_filter_has_examples` says so when it is forgotten.
+EXAMPLES: dict[str, tuple[dict[str, Any], ...]] = {
+    "caption_blocklist": (
+        {"terms": ["stock photo", "image"]},
+        {"terms": ["image"], "whole_caption": True},
+    ),
+    "caption_characters": ({"at_least": 6}, {"at_least": 3, "at_most": 30}, {"at_most": 12}),
+    "caption_matches": ({"pattern": "photo"}, {"pattern": "^A", "ignore_case": False}),
+    "caption_words": ({"at_least": 3}, {"at_least": 1, "at_most": 5}),
+    "drop_exact_duplicates": ({"by": "bytes"}, {"by": "pixels", "same_caption": True}),
+    "language": ({"any_of": "en"}, {"any_of": ["en", "de"], "min_probability": 0.5}),
+    "max_aspect_ratio": ({"at_most": 1.5},),
+    "min_clip_cosine": ({"at_least": 0.28}, {"at_least": 0.25, "encoder": "dfn"}),
+    "min_entropy": ({"at_least": 4},),
+    "min_head_score": ({"head": "aesthetic", "at_least": 5},),
+    "min_side_pixels": ({"at_least": 200},),
+    "random_fraction": ({"keep": 0.5}, {"keep": 0.3, "seed": 7}),
+    "top_fraction": (
+        {"by": "clip_cosine", "keep": 0.3},
+        {"by": "width", "samples": 5},
+        {"by": "clip_cosine", "keep": 0.5, "of": "pool"},
+        {"by": "clip_cosine", "keep": 0.3, "datacomp_compat": True},
+    ),
+}
+CAPTIONS = ("a Stock Photo of a dog", "image", "A café at noon, photo", "imagery", "", "Haus", "  image ")
+# Columns that name a row; a fitted filter reads them to break ties only, and they are never null.
+IDENTITY = frozenset({"uid", "shard_number", "row"})
+
+
+def rules() -> list[Any]:
+    """Every filter with each of its examples, as pytest parameters."""
+    return [
+        pytest.param(find_filter(name).model_validate(options), id=f"{name}-{number}")
+        for name, examples in sorted(EXAMPLES.items())
+        for number, options in enumerate(examples)
+    ]
+
+
+def uids(count: int, seed: int = 0) -> pa.Array:
+    """`count` random uids as text."""
+    words = np.random.default_rng(seed).integers(0, 2**64, (count, 2), dtype=np.uint64)
+    return pa.array(format_uids(words), pa.string())
+
+
+def columns_for(rule: Filter, count: int, seed: int = 0) -> Columns:
+    """Everything that a step named "step" with this rule needs, with nulls, and `uid`, `failure`."""
+    generator = np.random.default_rng(seed)
+    missing = generator.random(count) < 0.15
+    found: Columns = {"uid": uids(count, seed), "failure": pa.nulls(count, pa.string())}
+    for name in rule.reads():
+        if name not in found:
+            column = column_named(name, count, generator)
+            hidden = missing & (name not in IDENTITY)
+            found[name] = column.take(pa.array(np.arange(count), mask=hidden))
+    if isinstance(rule, RelationalFilter):
+        for name in rule.relation_reads:
+            found[f"step/{name}"] = column_named(name, count, generator)
+    return found
+
+
+def column_named(name: str, count: int, generator: np.random.Generator) -> pa.Array:
+    """A column of plausible values without nulls (`duplicate_of` is null where it is no copy)."""
+    for end, make in MAKERS.items():
+        if name == end or name.endswith("_" + end):
+            return make(count, generator)
+    msg = f"add {name!r} to MAKERS in {__name__}: the contract needs values of every column a filter reads"
+    raise KeyError(msg)
+
+
+def _chosen(values: Sequence[str]) -> Callable[[int, np.random.Generator], pa.Array]:
+    return lambda count, generator: pa.array(
+        [values[at] for at in generator.integers(0, len(values), count)], pa.string()
+    )
+
+
+def _integers(low: int, high: int) -> Callable[[int, np.random.Generator], pa.Array]:
+    return lambda count, generator: pa.array(generator.integers(low, high, count).astype(np.int32))
+
+
+def _floats(low: float, high: float) -> Callable[[int, np.random.Generator], pa.Array]:
+    return lambda count, generator: pa.array(
+        generator.uniform(low, high, count).astype(np.float16).astype(np.float32)
+    )
+
+
+def _copies(count: int, generator: np.random.Generator) -> pa.Array:
+    return pa.array(["0" * 32 if copy else None for copy in generator.random(count) < 0.3], pa.string())
+
+
+MAKERS: dict[str, Callable[[int, np.random.Generator], pa.Array]] = {
+    "width": _integers(100, 400),
+    "height": _integers(100, 400),
+    "caption": _chosen(CAPTIONS),
+    "caption_words": _integers(0, 8),
+    "caption_characters": _integers(0, 40),
+    "language": _chosen(("en", "de", "fr")),
+    "language_probability": _floats(0, 1),
+    "cosine": _floats(0.2, 0.3),
+    "luminance_entropy": _floats(0, 8),
+    "score": _floats(1, 10),
+    "hash": _chosen(("0" * 32, "1" * 32)),
+    "shard_number": lambda count, _: pa.array(np.arange(count, dtype=np.int32) % 3),
+    "row": lambda count, _: pa.array(np.arange(count, dtype=np.int32)),
+    "duplicate_of": _copies,
+    "compared": lambda count, _: pa.array(np.ones(count, bool)),
+}
+
+
+def fit(rule: FittedFilter, batches: Sequence[Columns]) -> Artefact:
+    """The finished artefact, as an engine would make it from these batches in this order."""
+    artefact = rule.start()
+    for _ in range(64):
+        total: Accumulator | None = None
+        for batch in batches:
+            one = rule.accumulate(artefact, batch)
+            total = one if total is None else rule.merge(total, one)
+        artefact = rule.advance(artefact, total)
+        if rule.complete(artefact):
+            return artefact
+    msg = f"{rule!r} does not finish"
+    raise AssertionError(msg)
+
+
+def fitted_step(rule: Filter, columns: Columns) -> Step:
+    """The rule as a step named "step", fitted on these columns where it must be."""
+    artefact = fit(rule, [columns]) if isinstance(rule, FittedFilter) else None
+    return Step("step", rule, artefact)
+
+
+def take(columns: Columns, rows: Sequence[int] | np.ndarray[Any, Any]) -> Columns:
+    """These rows, in this order."""
+    return {name: column.take(pa.array(rows, pa.int64())) for name, column in columns.items()}
+
+
+def cut(columns: Columns, start: int, count: int) -> Columns:
+    """A slice that shares memory with the whole, as Arrow's slices do."""
+    return {name: column.slice(start, count) for name, column in columns.items()}
