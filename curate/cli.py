@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from curate import __version__
+from curate.target import Target
 from filters.core.errors import StopRun
 from transforms.storage import redact
 from transforms.store import Store
@@ -36,7 +37,9 @@ app = typer.Typer(
     epilog="Exit codes: " + "; ".join(f"{code} {said.split(';')[0]}" for code, said in EXIT_CODES.items()),
 )
 
-RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file, or the name of a packaged recipe.")]
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="Recipe file, or the name of a packaged recipe.")
+]
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Folder or URL of a store.")]
 PoolOption = Annotated[
     list[str] | None,
@@ -63,6 +66,7 @@ def _version(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,  # noqa: FBT002
 ) -> None:
+    _log(verbose=False)
     if version:
         typer.echo(f"curate {__version__}")
         raise typer.Exit
@@ -71,7 +75,7 @@ def _version(
 
 
 @app.command()
-def run(  # noqa: PLR0913  (a command's options)
+def run(  # noqa: PLR0913, PLR0917  (a command's options)
     recipe: RecipeArgument,
     store: StoreOption,
     pool: PoolOption = None,
@@ -81,10 +85,14 @@ def run(  # noqa: PLR0913  (a command's options)
     verbose: VerboseOption = False,  # noqa: FBT002
 ) -> None:
     """Measure what is not measured yet, decide by the recipe, write the curated set."""
-    from curate.commands import run_command  # noqa: PLC0415  (Beam and Arrow take a second to import)
+    # Imported here: Beam and Arrow take a second, which `--help` need not wait for.
+    from curate.commands import run_command  # noqa: PLC0415
+    from curate.run import RunOptions  # noqa: PLC0415
 
-    _log(verbose=verbose)
-    run_command(recipe, pool or [], store, _options(storage_options), workers, decode_threads)
+    if verbose:
+        _log(verbose=True)
+    target = Target(store, _options(storage_options))
+    run_command(recipe, pool or [], target, RunOptions(workers, decode_threads))
 
 
 @app.command()
@@ -97,7 +105,7 @@ def plan(
     """Show what `run` would do; refuse a recipe that can't work. Nothing is written."""
     from curate.commands import plan_command  # noqa: PLC0415
 
-    plan_command(recipe, pool or [], store, _options(storage_options))
+    plan_command(recipe, pool or [], Target(store, _options(storage_options)))
 
 
 @app.command()
@@ -114,11 +122,13 @@ def explain(
 
 
 @app.command()
-def query(
+def query(  # noqa: PLR0913, PLR0917  (a command's options)
     store: StoreArgument,
     sql: Annotated[str | None, typer.Argument(metavar="SQL", help="One SELECT over the views.")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="List every view and column.")] = False,  # noqa: FBT002
-    output: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print.")] = "table",
+    output: Annotated[
+        Literal["table", "csv", "json"], typer.Option("--format", help="How to print.")
+    ] = "table",
     decision: LedgerOption = None,
     storage_options: OptionsOption = None,
 ) -> None:
@@ -137,7 +147,7 @@ def report(
     """Write the HTML report of a decision and print its summary."""
     from curate.commands import report_command  # noqa: PLC0415
 
-    report_command(_store(store, storage_options), decision)
+    report_command(_store(store, storage_options), decision, _options(storage_options))
 
 
 @app.command()
@@ -180,14 +190,15 @@ def schema() -> None:
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where pool and store go.")] = Path("demo-out"),
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where pool and store go.")] = Path(
+        "demo-out"
+    ),
     samples: Annotated[int, typer.Option(min=200, help="Samples in the pool.")] = 1200,
     seed: Annotated[int, typer.Option(help="Another seed, another pool.")] = 0,
 ) -> None:
     """Make a pool with planted defects, curate it, and show what was caught."""
     from curate.commands import demo_command  # noqa: PLC0415
 
-    _log(verbose=False)
     demo_command(folder, samples, seed)
 
 

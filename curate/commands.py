@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
+from rich import filesize
 from rich.console import Console
 from rich.markup import escape
 
@@ -17,26 +18,26 @@ from curate.explain import Explanation, explain
 from curate.plan import Plan, describe_steps, make_plan
 from curate.progress import show_progress
 from curate.query import connect, describe_views, open_decision, run_sql
-from curate.recipe import Recipe, load_recipe
+from curate.recipe import load_recipe
 from curate.report import write_report
 from curate.report.terminal import print_summary
 from curate.run import RunOptions, RunResult, run_recipe
+from curate.target import Target
 from filters.core.errors import QueryError
 from transforms.store import Store
 
 MAX_ROWS = 1000  # of a table on the terminal; CSV and JSON print all
+EXAMPLE_SQL = "SELECT dropped_by, count(*) FROM samples GROUP BY 1"
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
-def run_command(
-    name: str, pool: Sequence[str], url: str, options: dict[str, Any], workers: int, decode_threads: int
-) -> None:
+def run_command(name: str, pool: Sequence[str], target: Target, options: RunOptions) -> None:
     """Runs a recipe and prints what came of it."""
     recipe = load_recipe(name)
-    store = _store_of(recipe, url, options)
+    store = target.store(recipe.file.output.storage_options)
     plan = make_plan(recipe, pool, store)
-    result = execute(plan, RunOptions(workers, decode_threads))
+    result = execute(plan, options)
     decision = open_decision(store, result.ledger)
     if recipe.file.output.report:
         write_report(decision, storage_options=recipe.file.pool.storage_options)
@@ -53,22 +54,24 @@ def execute(plan: Plan, options: RunOptions) -> RunResult:
         return run_recipe(plan, options, lambda text: err.print(text, markup=False))
 
 
-def plan_command(name: str, pool: Sequence[str], url: str, options: dict[str, Any]) -> None:
+def plan_command(name: str, pool: Sequence[str], target: Target) -> None:
     """Prints what a run would do."""
     recipe = load_recipe(name)
-    plan = make_plan(recipe, pool, _store_of(recipe, url, options))
+    plan = make_plan(recipe, pool, target.store(recipe.file.output.storage_options))
     size = sum(shard.size for shard in plan.shards)
     kind = plan.shards[0].format
     absent = [shard for shard in plan.shards if shard.size == 0]
     out.print(f"[bold]{escape(recipe.name)}[/]  {escape(recipe.file.description)}\n")
-    out.print(f"pool   {len(plan.shards)} {kind} shards, {_bytes(size)}")
+    out.print(f"pool   {len(plan.shards)} {kind} shards, {filesize.decimal(size)}")
     if absent:
         out.print(f"       {len(absent)} of them are missing or empty, the first: {escape(absent[0].uri)}")
     table = plain_table("measure", "columns", "shards to measure")
     for item in (plan.samples, *plan.measures):
         lacking = sum(item.name in names for names in plan.lacking.values())
         columns = ", ".join(column.name for column in item.columns())
-        table.add_row(item.name, columns, f"{lacking} of {len(plan.shards)}" if lacking else "none: all there")
+        table.add_row(
+            item.name, columns, f"{lacking} of {len(plan.shards)}" if lacking else "none: all there"
+        )
     out.print()
     out.print(table)
     table = plain_table("filter", "kind", "options", "reads (written by)")
@@ -121,7 +124,7 @@ def query_command(store: Store, sql: str | None, ledger: str | None, output: str
             out.print(f"\n[bold]{view}[/]")
             out.print(table)
         if sql is None and not schema:
-            msg = 'give a question, such as "SELECT dropped_by, count(*) FROM samples GROUP BY 1"'
+            msg = f'give a question, such as "{EXAMPLE_SQL}"'
             raise QueryError(msg)
         return
     answer = run_sql(connect(decision), sql)
@@ -129,7 +132,7 @@ def query_command(store: Store, sql: str | None, ledger: str | None, output: str
         pyarrow.csv.write_csv(_flat(answer), sys.stdout.buffer)
     elif output == "json":
         for batch in answer.to_batches(max_chunksize=1024):
-            for row in pa.Table.from_batches([batch]).to_pandas().to_dict("records"):
+            for row in batch.to_pylist():
                 out.print_json(data=row, default=str, indent=None)
     else:
         _print_answer(answer)
@@ -151,10 +154,10 @@ def _flat(table: pa.Table) -> pa.Table:
     return table
 
 
-def report_command(store: Store, ledger: str | None) -> None:
-    """Writes the report and prints the summary."""
+def report_command(store: Store, ledger: str | None, options: Mapping[str, Any]) -> None:
+    """Writes the report and prints the summary; options: fsspec options, for the pictures too."""
     decision = open_decision(store, ledger)
-    write_report(decision)
+    write_report(decision, storage_options=options)
     print_summary(decision, out)
 
 
@@ -167,7 +170,7 @@ def demo_command(folder: Path, samples: int, seed: int) -> None:
     err.print(f"drawing {samples} samples with planted defects")
     planted = write_pool(pool, samples=samples, seed=seed)
     recipe = load_recipe("demo")
-    store = _store_of(recipe, str(url), {})
+    store = Store.at(str(url))
     plan = make_plan(recipe, [str(pool / "shards" / "*.tar")], store)
     result = execute(plan, RunOptions())
     decision = open_decision(store, result.ledger)
@@ -175,17 +178,4 @@ def demo_command(folder: Path, samples: int, seed: int) -> None:
     print_summary(decision, out)
     out.print()
     out.print(demo_table(decision, planted))
-    out.print(f"\nreport  {path}\nask     curate query {url} \"SELECT dropped_by, count(*) FROM samples GROUP BY 1\"")
-
-
-def _store_of(recipe: Recipe, url: str, options: dict[str, Any]) -> Store:
-    return Store.at(url, {**recipe.file.output.storage_options, **options})
-
-
-def _bytes(size: int) -> str:
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:.3g} TB"
+    out.print(f'\nreport  {path}\nask     curate query {url} "{EXAMPLE_SQL}"')

@@ -52,7 +52,10 @@ def commands() -> str:
 def filters() -> str:
     """Every filter from its declaration."""
     text = NOTE + "# Filters\n\n"
-    rows = [(f"[{name}](#{name})", filter_kind(find_filter(name)), summary(find_filter(name))) for name in filter_names()]
+    rows = [
+        (f"[{name}](#{name})", filter_kind(find_filter(name)), summary(find_filter(name)))
+        for name in filter_names()
+    ]
     text += table(["filter", "kind", "what it does"], rows)
     for name in filter_names():
         declared = find_filter(name)
@@ -99,7 +102,12 @@ def views() -> str:
 def recipes() -> str:
     """The keys of a recipe and the packaged recipes."""
     text = NOTE + "# Recipe keys\n\n"
-    parts = [("", RecipeFile), ("pool", PoolSection), ("pool.columns", PoolColumns), ("output", OutputSection)]
+    parts = [
+        ("", RecipeFile),
+        ("pool", PoolSection),
+        ("pool.columns", PoolColumns),
+        ("output", OutputSection),
+    ]
     for section, declared in parts:
         text += f"\n## {section or 'Top level'}\n\n"
         text += table(["key", "type", "default", "meaning"], option_rows(declared))
@@ -111,7 +119,10 @@ def recipes() -> str:
 def table(header: list[str], rows: list[tuple[str, ...]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |\n" for line in lines)
+    return "".join(
+        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |\n"
+        for line in lines
+    )
 
 
 def _columns(columns: object) -> str:

@@ -83,19 +83,27 @@ def _swapped_pairs(
 def demo_table(decision: Decision, planted: Iterable[Planted]) -> Table:
     """The table that `curate demo` prints."""
     found = count_caught(decision, planted)
-    table = Table(box=None, pad_edge=False, header_style="bold", title="planted and caught", title_justify="left")
-    for name in ("defect", "planted", "caught", "missed", "wrongly dropped", "by"):
-        table.add_column(name, justify="left" if name in ("defect", "by") else "right")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("defect", "planted", "caught", "missed", "wrongly\ndropped"):
+        table.add_column(name, justify="left" if name == "defect" else "right", no_wrap=name == "defect")
+    table.add_column("by")
+    unbuilt = set()
     for defect, entry in sorted(found.items(), key=lambda item: (item[0] == CLEAN, item[0])):
-        by = ", ".join(f"{name} {count}" for name, count in entry.by.most_common(3))
+        by = ", ".join(f"{name} {count}" for name, count in entry.by.most_common(2))
         if defect == CLEAN:
             table.add_row(defect, str(entry.planted), "", "", str(entry.caught), by, style="green")
             continue
         missed = entry.planted - entry.caught
+        mark = ""
         if missed and entry.expected not in (*filter_names(), *entry.by):
-            by = f"{by}{'; ' if by else ''}would take {entry.expected}, which is not built yet"
+            unbuilt.add(entry.expected)
+            mark = "*"
+        shown = f"{missed}{mark}" if missed else ""
         style = "yellow" if missed else ""
-        table.add_row(defect, str(entry.planted), str(entry.caught), str(missed or ""), "", by, style=style)
+        table.add_row(defect, str(entry.planted), str(entry.caught), shown, "", by, style=style)
+    if unbuilt:
+        table.caption = f"* would take {', '.join(sorted(unbuilt))}, which is not built yet"
+        table.caption_justify = "left"
     return table
 
 

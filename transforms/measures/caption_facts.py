@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from transforms.measure import Column, DerivedMeasure
 
-_URL = re.compile(r"(?:https?://|www\.)\S", re.IGNORECASE)
+_URL = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 _EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}\.[A-Za-z]{2,}")
 
 COLUMNS = (
@@ -24,8 +24,9 @@ COLUMNS = (
     Column("caption_upper_share", pa.float32(), "share of letters in upper case", "0..1"),
     Column("caption_script", pa.string(), "most frequent script of the letters, such as LATIN"),
     Column("caption_script_share", pa.float32(), "share of the letters in that script", "0..1"),
-    Column("caption_has_url", pa.bool_(), "a web address is in the caption"),
-    Column("caption_has_email", pa.bool_(), "an e-mail address is in the caption"),
+    Column("caption_scripts", pa.int32(), "number of different scripts among the letters", "scripts"),
+    Column("caption_url_share", pa.float32(), "share of characters in web addresses", "0..1"),
+    Column("caption_email_share", pa.float32(), "share of characters in e-mail addresses", "0..1"),
 )
 
 
@@ -67,11 +68,18 @@ def caption_facts(caption: str) -> tuple[object, ...]:
         sum(map(str.isupper, letters)) / len(letters) if letters else 0.0,
         script,
         most / len(letters) if letters else 0.0,
-        _URL.search(caption) is not None,
-        _EMAIL.search(caption) is not None,
+        len(scripts),
+        _share(_URL, caption),
+        _share(_EMAIL, caption),
     )
 
 
+def _share(pattern: re.Pattern[str], caption: str) -> float:
+    """The share of the caption's characters that the pattern's matches cover."""
+    covered = sum(len(found.group()) for found in pattern.finditer(caption))
+    return covered / len(caption) if caption else 0.0
+
+
 def _script(letter: str) -> str:
-    """The script, as the first word of the character's Unicode name: LATIN, CYRILLIC, CJK, …"""
+    """The script, as the first word of the character's Unicode name: LATIN, CYRILLIC, CJK."""
     return "LATIN" if letter < "\x80" else unicodedata.name(letter, "UNKNOWN").split(" ", 1)[0]
