@@ -48,9 +48,7 @@ def run_command(name: str, pool: Sequence[str], target: Target, options: RunOpti
 
 def execute(plan: Plan, options: RunOptions) -> RunResult:
     """Runs a plan with progress on standard error."""
-    totals = {"measure": len(plan.to_measure()), "decide": len(plan.shards), "relate": len(plan.shards)}
-    totals["fit"] = len(plan.shards)
-    with show_progress(err, totals):
+    with show_progress(err):
         return run_recipe(plan, options, lambda text: err.print(text, markup=False))
 
 

@@ -117,7 +117,9 @@ def print_recipe(name: str) -> None:
 
 def filter_reads(declared: type[Filter]) -> list[str]:
     """The columns that a filter reads; options that name a column stand as `<option>`."""
-    given = {name: f"<{name}>" for name, info in declared.model_fields.items() if info.is_required()}
+    given: dict[str, Any] = {
+        name: f"<{name}>" for name, info in declared.model_fields.items() if info.is_required()
+    }
     return list(declared.model_construct(**given).reads())
 
 

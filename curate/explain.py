@@ -47,7 +47,8 @@ def explain(decision: Decision, name: str) -> list[Explanation]:
     """
     connection = connect(decision)
     wanted = name.replace("'", "''")
-    found = run_sql(connection, f"SELECT * FROM samples WHERE uid = '{wanted}' OR key = '{wanted}'")  # noqa: S608
+    question = f"SELECT * FROM samples WHERE uid = lower('{wanted}') OR key = '{wanted}'"  # noqa: S608  (quoted)
+    found = run_sql(connection, question)
     if found.num_rows == 0:
         msg = f"no sample with key or uid {name!r} in {decision.ledger}"
         raise QueryError(msg)

@@ -4,13 +4,19 @@ Each stage is one pipeline over small descriptors; bytes, columns and results st
 What a stage finds done it does not do again.
 """
 
+# Beam's transforms have no annotations:
+# mypy: allow-untyped-calls
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import apache_beam as beam
+import pyarrow as pa
+from apache_beam.transforms.combiners import ToList
 
 from curate.engine import Engine
 from curate.plan import Plan
@@ -20,10 +26,13 @@ from transforms import beam_steps as steps
 from transforms.deciding import DecideConfig, DecidePart, PartCounts
 from transforms.measuring import ShardReport
 from transforms.pool import Shard
+from transforms.progress import begin
 from transforms.writing import OutputShard, WriteConfig
 
 Element = TypeVar("Element")
-RESULTS = "runs/results"
+Say = Callable[[str], None]
+ByBucket = tuple[int, pa.Table]
+ByNumber = tuple[int, DecidePart]
 
 
 @dataclass(frozen=True)
@@ -32,53 +41,59 @@ class Flow:
 
     plan: Plan
     engine: Engine
+    say: Say
     decode_threads: int = 2
 
     def measure(self, shards: Sequence[Shard]) -> list[ShardReport]:
         """Measures what the shards lack; a lane of neighbouring shards keeps one model busy."""
-        step = steps.MeasureShards(self.plan.measure_config(self.decode_threads))
+        begin("measure", len(shards))
         lanes = split_evenly(shards, self.engine.workers)
+        step = steps.MeasureShards(self.plan.measure_config(self.decode_threads))
         return [ShardReport(**found) for found in self._results("Measure", lanes, step)]
 
-    def fit(self, config: DecideConfig, parts: Sequence[DecidePart], before: Sequence[Step], step: Step, name: str) -> None:
-        """One pass of a fitted filter: counts the population and refines the artefact `name`."""
+    def fit(self, step: Step, before: Sequence[Step], config: DecideConfig, scope: Scope) -> None:
+        """One pass of a fitted filter: counts the population and refines its artefact."""
         if not isinstance(step.rule, FittedFilter):
             raise TypeError(step.name)
+        begin(f"fit {step.name}", len(scope.parts))
         with self.engine.pipeline() as pipeline:
             _ = (
                 pipeline
-                | "Parts" >> beam.Create(parts, reshuffle=True)
+                | "Parts" >> beam.Create(scope.parts, reshuffle=True)
                 | "Accumulate" >> beam.ParDo(steps.AccumulatePart(config, before, step))
                 | "Add" >> beam.CombineGlobally(steps.AddAccumulators(step.rule))
-                | "Advance" >> beam.ParDo(steps.AdvanceFit(self.plan.store, step, name))
+                | "Advance" >> beam.ParDo(steps.AdvanceFit(config.store, step, scope.artefact))
             )
 
-    def relate(self, config: DecideConfig, parts: Sequence[DecidePart], before: Sequence[Step], step: Step) -> None:
-        """Compares survivors: what each part brings, by bucket, and the answers back by part."""
-        if not isinstance(step.rule, RelationalFilter):
-            raise TypeError(step.name)
+    def relate(self, step: Step, before: Sequence[Step], config: DecideConfig, scope: Scope) -> None:
+        """Compares survivors: what each part brings, by bucket; the answers go back by part."""
+        begin(f"relate {step.name}", len(scope.parts))
+        bring = beam.ParDo(steps.RelationEntries(config, before, step))
+        compare = beam.ParDo(steps.CompareBucket(step))
+        number = beam.Map(lambda part: (part.number, part))
         with self.engine.pipeline() as pipeline:
-            described = pipeline | "Parts" >> beam.Create(parts, reshuffle=True)
+            parts = pipeline | "Parts" >> beam.Create(scope.parts, reshuffle=True)
             answers = (
-                described
-                | "Bring" >> beam.ParDo(steps.RelationEntries(config, before, step)).with_output_types(tuple[int, steps.pa.Table])
+                parts
+                | "Bring" >> bring.with_output_types(ByBucket)
                 | "ByBucket" >> beam.GroupByKey()
-                | "Compare" >> beam.ParDo(steps.CompareBucket(step)).with_output_types(tuple[int, steps.pa.Table])
+                | "Compare" >> compare.with_output_types(ByBucket)
             )
-            by_number = described | "ByNumber" >> beam.Map(lambda part: (part.number, part)).with_output_types(tuple[int, DecidePart])
             _ = (
-                {"parts": by_number, "answers": answers}
+                {"parts": parts | "Number" >> number.with_output_types(ByNumber), "answers": answers}
                 | "ByPart" >> beam.CoGroupByKey()
                 | "Write" >> beam.ParDo(steps.WriteRelation(config, before, step))
             )
 
     def decide(self, config: DecideConfig, parts: Sequence[DecidePart]) -> list[PartCounts]:
         """Writes the ledger; returns each part's counts, in pool order."""
+        begin("decide", len(parts))
         found = self._results("Decide", parts, steps.DecideParts(config))
         return sorted((PartCounts(**counts) for counts in found), key=lambda counts: counts.number)
 
     def write(self, config: WriteConfig, outputs: Sequence[OutputShard]) -> None:
         """Writes the curated shards."""
+        begin("write", len(outputs))
         with self.engine.pipeline() as pipeline:
             _ = (
                 pipeline
@@ -87,52 +102,74 @@ class Flow:
             )
 
     def _results(self, verb: str, elements: Sequence[Any], step: beam.DoFn) -> list[dict[str, Any]]:
-        """Runs one step over the elements and hands back what it said, through a file of the store."""
-        name = f"{RESULTS}/{verb.lower()}.json"
+        """Runs one step over the elements; returns what it said, through a file of the store."""
+        store, name = self.plan.store, f"runs/results/{verb.lower()}.json"
         with self.engine.pipeline() as pipeline:
             _ = (
                 pipeline
                 | "Elements" >> beam.Create(elements, reshuffle=True)
                 | verb >> beam.ParDo(step)
-                | "Gather" >> beam.combiners.ToList()
-                | "Save" >> beam.ParDo(steps.WriteReports(self.plan.store, name))
+                | "Gather" >> ToList()
+                | "Save" >> beam.ParDo(steps.WriteReports(store, name))
             )
-        results: list[dict[str, Any]] = self.plan.store.folder.read_json(name)
+        results: list[dict[str, Any]] = store.folder.read_json(name)
         return results
 
 
-def prepare_steps(
-    flow: Flow, config: DecideConfig, parts: Sequence[DecidePart], say: Callable[[str], None]
-) -> DecideConfig:
+@dataclass(frozen=True)
+class Scope:
+    """What a filter is prepared on: the parts, and the fingerprint of all that comes before."""
+
+    parts: Sequence[DecidePart]
+    fingerprint: str
+
+    @property
+    def artefact(self) -> str:
+        """The file of what a fitted filter judges with."""
+        return f"artefacts/{self.fingerprint}.json"
+
+    @property
+    def relation(self) -> str:
+        """The group of the columns that compare survivors."""
+        return f"relations/{self.fingerprint}"
+
+
+def prepare_steps(flow: Flow, config: DecideConfig, parts: Sequence[DecidePart]) -> DecideConfig:
     """Brings every fitted and relational filter to where it can judge, in the recipe's order."""
-    store, plan = config.store, flow.plan
     names = [part.part for part in parts]
     ready: list[Step] = []
     for number, step in enumerate(config.steps, start=1):
-        name = plan.decision_fingerprint(number, names)
+        scope = Scope(parts, flow.plan.decision_fingerprint(number, names))
         if isinstance(step.rule, FittedFilter):
-            path = f"artefacts/{name}.json"
-            artefact = store.folder.read_json(path) if store.folder.exists(path) else step.rule.start()
-            passes = 0
-            while not step.rule.complete(artefact):
-                passes += 1
-                say(f"fitting {step.name}, pass {passes}")
-                flow.fit(config, parts, ready, replace(step, artefact=artefact), path)
-                artefact = store.folder.read_json(path)
-            step = replace(step, artefact=artefact)  # noqa: PLW2901
-        elif isinstance(step.rule, RelationalFilter):
-            group = f"relations/{name}"
-            config = replace(config, relations={**config.relations, step.name: group})
-            done = set(store.folder.names(group))
-            if any(f"{part.part}.done.json" not in done for part in parts):
-                say(f"comparing survivors for {step.name}")
-                flow.relate(config, parts, ready, step)
+            ready.append(_fit(flow, step, ready, config, scope))
+            continue
+        if isinstance(step.rule, RelationalFilter):
+            config = replace(config, relations={**config.relations, step.name: scope.relation})
+            done = set(config.store.folder.names(scope.relation))
+            if any(f"{name}.done.json" not in done for name in names):
+                flow.say(f"comparing survivors for {step.name}")
+                flow.relate(step, ready, config, scope)
         ready.append(step)
     return replace(config, steps=tuple(ready))
+
+
+def _fit(flow: Flow, step: Step, before: Sequence[Step], config: DecideConfig, scope: Scope) -> Step:
+    """The step with its artefact, as far as it was fitted before and then to the end."""
+    folder, rule = config.store.folder, step.rule
+    if not isinstance(rule, FittedFilter):
+        raise TypeError(step.name)
+    artefact = folder.read_json(scope.artefact) if folder.exists(scope.artefact) else rule.start()
+    passes = 0
+    while not rule.complete(artefact):
+        passes += 1
+        flow.say(f"fitting {step.name}, pass {passes}")
+        flow.fit(replace(step, artefact=artefact), before, config, scope)
+        artefact = folder.read_json(scope.artefact)
+    return replace(step, artefact=artefact)
 
 
 def split_evenly(items: Sequence[Element], pieces: int) -> list[list[Element]]:
     """The items in so many runs of neighbours, sizes differing by at most one; no empty run."""
     count = max(1, min(pieces, len(items)))
     bounds = [len(items) * at // count for at in range(count + 1)]
-    return [list(items[first:last]) for first, last in zip(bounds, bounds[1:], strict=False) if last > first]
+    return [list(items[first:last]) for first, last in pairwise(bounds) if last > first]

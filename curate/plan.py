@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,6 +29,8 @@ from transforms.samples import samples_measure
 from transforms.store import Store
 
 VIRTUAL = Column("shard_number", pa.int32(), "the shard's place in the pool; not stored")
+# Columns of the view `samples` that the decision writes: a measure's would hide them.
+DECIDED = ("verdict", "dropped_by", "value", "value_text", "bound", "votes", "weight", "duplicate_of")
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,15 @@ class Plan:
         options = self.recipe.file.pool.options()
         return MeasureConfig(self.store, options, self.measures, decode_threads)
 
-    def ledger_id(self, parts: Sequence[str]) -> str:
-        """Names the decision of this recipe over these parts: `<recipe>-<fp>`."""
-        return f"{self.recipe.name}-{self.decision_fingerprint(len(self.recipe.steps), parts)[:8]}"
+    def ledger_id(self, parts: Sequence[str], failed: Sequence[Mapping[str, str]] = ()) -> str:
+        """Names the decision of this recipe over these parts: `<recipe>-<fp>`.
+
+        failed: the shards of the pool that could not be read; the decision records them.
+        """
+        decision = self.decision_fingerprint(len(self.recipe.steps), parts)
+        measured = sorted(measure.group for measure in self.measures)
+        lost = sorted([item["shard"], item["code"]] for item in failed)
+        return f"{self.recipe.name}-{fingerprint([decision, measured, lost])[:8]}"
 
     def decision_fingerprint(self, steps: int, parts: Sequence[str]) -> str:
         """Names everything that the first so many steps depend on."""
@@ -174,18 +182,19 @@ def _named(recipe: Recipe, usable: Sequence[NamedOptions]) -> tuple[NamedMeasure
                 raise RecipeError(msg)
             depends.append(named[encoder].folder)
         named[item.name] = NamedMeasure(item.name, item.kind, item.options, tuple(depends))
-    _check_collisions(named.values())
+    _check_collisions([samples_measure(recipe.file.pool.options()), *named.values()])
     return tuple(named.values())
 
 
-def _check_collisions(measures: object) -> None:
-    seen: dict[str, str] = {}
-    for measure in measures:  # type: ignore[attr-defined]
+def _check_collisions(measures: Iterable[NamedMeasure]) -> None:
+    """No two columns of a store have one name; SQL takes upper and lower case for the same."""
+    seen = dict.fromkeys((VIRTUAL.name, *DECIDED), "ledger")
+    for measure in measures:
         for column in measure.columns():
-            if column.name in seen:
-                msg = f"measures {seen[column.name]!r} and {measure.name!r} both write {column.name!r}: rename one"
+            other = seen.setdefault(column.name.lower(), measure.name)
+            if other != measure.name:
+                msg = f"measures {other!r} and {measure.name!r} both write {column.name!r}: rename one"
                 raise RecipeError(msg)
-            seen[column.name] = measure.name
 
 
 def _check_columns(plan: Plan) -> None:
@@ -213,7 +222,9 @@ def _missing(plan: Plan, step: str, name: str, known: dict[str, pa.DataType]) ->
     if name.endswith("_score"):
         head = name.removesuffix("_score")
         return said + f"add to `measures`: `{head}: {{measure: score_head, checkpoint: …}}`"
-    if not plan.has_images and any(name == column.name for column in find_measure("image_facts")().columns("")):
+    if not plan.has_images and any(
+        name == column.name for column in find_measure("image_facts")().columns("")
+    ):
         return said + "it needs images, but this pool holds DataComp metadata only"
     return said + nearest(name, known)
 

@@ -10,9 +10,10 @@ import duckdb
 import pyarrow as pa
 
 from filters.core.catalogue import nearest
+from filters.core.decide import decide
 from filters.core.errors import QueryError, StoreError
 from transforms.failures import FAILURES_SCHEMA
-from transforms.measure import find_measure
+from transforms.measure import Column, find_measure
 from transforms.samples import Samples
 from transforms.storage import redact
 from transforms.store import Store
@@ -128,10 +129,11 @@ def connect(decision: Decision) -> duckdb.DuckDBPyConnection:
     }
     for name, table in tables.items():
         connection.register(name, table)
-        connection.execute(f"CREATE VIEW {name.removesuffix('_table')} AS SELECT * FROM {name}")
+        connection.execute(f"CREATE VIEW {name.removesuffix('_table')} AS SELECT * FROM {name}")  # noqa: S608  (our own three names)
     _create_samples(connection, decision)
     root = folder.root if folder.local else str(folder.fs.unstrip_protocol(folder.root))
     connection.execute("SET enable_progress_bar = false")
+    connection.execute("SET python_enable_replacements = false")  # tables are views, not our variables
     connection.execute(f"SET allowed_directories = [{_quoted(root + '/')}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
@@ -141,12 +143,12 @@ def connect(decision: Decision) -> duckdb.DuckDBPyConnection:
 def run_sql(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     """The answer to one SELECT.
 
-    Raises: QueryError with DuckDB's reason, or where it is no single SELECT.
+    Raises: QueryError with DuckDB's reason, or where it is no single SELECT (EXPLAIN ANALYZE would
+    run whatever stands behind it).
     """
     try:
         statements = duckdb.extract_statements(sql)
-        allowed = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
-        if len(statements) != 1 or statements[0].type not in allowed:
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             msg = "one SELECT at a time: the store is read-only"
             raise QueryError(msg)
         return connection.sql(statements[0].query).to_arrow_table()
@@ -159,25 +161,40 @@ def _create_samples(connection: duckdb.DuckDBPyConnection, decision: Decision) -
     """Every group is row-aligned with `samples`, so the files are laid side by side, not joined."""
     ledger = f"ledger/{decision.ledger}"
     if not decision.files(ledger):
-        names = [name for name, _, _ in describe_samples(decision)]
-        connection.register("samples_table", pa.table({name: pa.nulls(0) for name in names}))
+        connection.register("samples_table", _no_samples(decision))
         connection.execute("CREATE VIEW samples AS SELECT * FROM samples_table")
         return
     sides = []
     for number, group in enumerate([*decision.groups(), ledger]):
         files = ", ".join(_quoted(path) for path in decision.files(group))
         chosen = "* EXCLUDE (uid)" if group == ledger else "*"
-        sides.append(f"(SELECT {chosen} FROM read_parquet([{files}])) AS t{number}")
-    connection.execute(f"CREATE VIEW samples AS SELECT * FROM {' POSITIONAL JOIN '.join(sides)}")
+        sides.append(f"(SELECT {chosen} FROM read_parquet([{files}])) AS t{number}")  # noqa: S608  (quoted)
+    joined = " POSITIONAL JOIN ".join(sides)
+    connection.execute(f"CREATE VIEW samples AS SELECT * FROM {joined}")  # noqa: S608  (as above)
+
+
+def _no_samples(decision: Decision) -> pa.Table:
+    """The view `samples` of a decision over no rows: every column with its type."""
+    nothing = pa.array([], pa.string())
+    ledger = decide({"uid": nothing, "failure": nothing}, ()).schema
+    types = {field.name: field.type for field in ledger}
+    filters = [item["name"] for item in decision.manifest["recipe"]["filters"]]
+    if filters:
+        types["votes"] = pa.struct([(name, pa.bool_()) for name in filters])
+    types.update({column.name: column.type for column in _measured_columns(decision)})
+    names = [name for name, _, _ in describe_samples(decision)]
+    return pa.schema([(name, types[name]) for name in names]).empty_table()
 
 
 def _drops(decision: Decision) -> pa.Table:
     dropped = decision.manifest["dropped_by"]
     overlap = decision.manifest["overlap"]
-    rows = [{"place": 0, "filter": "failed", "dropped": decision.manifest["verdicts"]["failed"], "alone": None}]
+    failed = decision.manifest["verdicts"]["failed"]
+    rows = [{"place": 0, "filter": "failed", "dropped": failed, "alone": None}]
     for at, item in enumerate(decision.manifest["recipe"]["filters"]):
         name = item["name"]
-        rows.append({"place": at + 1, "filter": name, "dropped": dropped.get(name, 0), "alone": overlap[at][at]})
+        row = {"place": at + 1, "filter": name, "dropped": dropped.get(name, 0), "alone": overlap[at][at]}
+        rows.append(row)
     kinds = {"place": pa.int32(), "filter": pa.string(), "dropped": pa.int64(), "alone": pa.int64()}
     return pa.Table.from_pylist(rows, pa.schema(list(kinds.items())))
 
@@ -187,13 +204,10 @@ def _failures(decision: Decision) -> pa.Table:
     store = decision.store
     group = f"failures/{decision.manifest['samples'].removeprefix('signals/')}"
     present = set(store.folder.names(group))
-    tables = [FAILURES_SCHEMA.empty_table()]
-    for part in decision.manifest["parts"]:
-        if f"{part['part']}.parquet" in present:
-            tables.append(store.read_part(group, part["part"]).cast(FAILURES_SCHEMA))
-    for lost in decision.manifest["failed_shards"]:
-        tables.append(pa.Table.from_pylist([lost], FAILURES_SCHEMA))
-    return pa.concat_tables(tables)
+    names = [part["part"] for part in decision.manifest["parts"]]
+    members = [store.read_part(group, name) for name in names if f"{name}.parquet" in present]
+    shards = pa.Table.from_pylist(list(decision.manifest["failed_shards"]), FAILURES_SCHEMA)
+    return pa.concat_tables([shards, *(table.cast(FAILURES_SCHEMA) for table in members)])
 
 
 def _runs(store: Store) -> pa.Table:
@@ -212,12 +226,16 @@ def _quoted(text: str) -> str:
 
 def describe_samples(decision: Decision) -> list[tuple[str, str, str]]:
     """Every column of the view `samples`: name, meaning, unit."""
-    empty = Samples.model_construct()
-    found = [(column.name, column.meaning, column.unit) for column in empty.columns("samples")]
-    for item in decision.manifest["measures"]:
-        declared = find_measure(item["kind"])
-        found += [(c.name, c.meaning, c.unit) for c in declared.model_construct().columns(item["name"])]
+    found = [(column.name, column.meaning, column.unit) for column in _measured_columns(decision)]
     return found + [(name, meaning, "") for name, meaning in LEDGER_MEANING.items()]
+
+
+def _measured_columns(decision: Decision) -> list[Column]:
+    """The columns of the samples table and of every measure, in the order of the view."""
+    found = list(Samples.model_construct().columns("samples"))
+    for item in decision.manifest["measures"]:
+        found += find_measure(item["kind"]).model_construct().columns(item["name"])
+    return found
 
 
 def describe_views(decision: Decision) -> dict[str, list[tuple[str, str, str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -17,15 +18,19 @@ from filters.core.declaration import Filter
 from filters.core.errors import RecipeError
 from transforms.measure import Measure, find_measure, measure_names
 from transforms.pool import PoolOptions
+from transforms.storage import redact
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+MEASURE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
 class PoolSection(PoolOptions):
     """What to read."""
 
     uri: str | tuple[str, ...] = Field(
-        default=(), description="Paths, globs, brace ranges, folders or URLs; --pool replaces it."
+        default=(),
+        repr=False,  # a URL can hold a password
+        description="Paths, globs, brace ranges, folders or URLs; --pool replaces it.",
     )
     storage_options: dict[str, Any] = Field(
         default_factory=dict,
@@ -76,7 +81,10 @@ class RecipeFile(BaseModel):
     filters: list[Any] = Field(description="In order; each sees the survivors of those before it.")
     output: OutputSection = OutputSection()
     max_failed_fraction: float = Field(
-        default=0.1, ge=0, le=1, description="More failed rows or shards than this end the run with exit code 3."
+        default=0.1,
+        ge=0,
+        le=1,
+        description="More failed rows or shards than this end the run with exit code 3.",
     )
 
 
@@ -103,8 +111,9 @@ class Recipe:
         return self.file.name
 
     def public(self) -> dict[str, Any]:
-        """The recipe as JSON values, without storage options, with every default spelt out."""
+        """The recipe as JSON values, without credentials, with every default spelt out."""
         plain = self.file.model_dump(mode="json", exclude={"measures", "filters"})
+        plain["pool"]["uri"] = [redact(uri) if "://" in uri else uri for uri in self.file.pool.uris]
         plain["measures"] = {
             item.name: {"measure": item.kind, **item.options.model_dump(mode="json", by_alias=True)}
             for item in self.measures
@@ -136,7 +145,8 @@ def load_recipe(name: str | Path) -> Recipe:
     if not path.is_file():
         packaged = packaged_recipes()
         if str(name) not in packaged:
-            msg = f"no recipe file {str(name)!r}, and no packaged recipe of that name; {nearest(str(name), packaged)}"
+            known = nearest(str(name), packaged)
+            msg = f"no recipe file {str(name)!r}, and no packaged recipe of that name; {known}"
             raise RecipeError(msg)
         path = packaged[str(name)]
     try:
@@ -190,8 +200,10 @@ def _measures(document: Document, problems: RecipeProblems, folder: Path) -> tup
             fix = f"set `measure:` to the kind; {nearest(kind, measure_names())}"
             problems.add(path, f"unknown measure {kind!r}", fix)
             continue
-        if not name.isidentifier():
-            problems.add(path, f"measure name {name!r}", "use letters, digits and _: it names columns")
+        if not MEASURE_NAME.fullmatch(name):
+            problems.add(
+                path, f"measure name {name!r}", "use up to 64 of A-Z, a-z, 0-9 and _: it names columns"
+            )
             continue
         declared = find_measure(kind)
         try:

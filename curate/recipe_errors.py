@@ -30,12 +30,9 @@ class RecipeProblems:
     def add_all(self, path: Path, invalid: ValidationError, declared: type[BaseModel]) -> None:
         """Everything that pydantic found below one place."""
         for error in invalid.errors(include_url=False):
-            inner = tuple(error["loc"])
-            known = _fields_at(declared, inner[:-1])
-            info = known.get(str(inner[-1])) if inner else None
+            inner, info, known = _follow(declared, tuple(error["loc"]))
             if error["type"] == "extra_forbidden":
-                names = [field.alias or name for name, field in known.items()]
-                self.add((*path, *inner), f"unknown key {inner[-1]!r}", nearest(str(inner[-1]), names))
+                self.add((*path, *inner), f"unknown key {inner[-1]!r}", nearest(str(inner[-1]), known))
             elif error["type"] == "missing":
                 self.add((*path, *inner), "is required", f"add `{inner[-1]}: …` ({_means(info)})")
             else:
@@ -43,9 +40,9 @@ class RecipeProblems:
                 self.add((*path, *inner), f"{_shown(path, inner, error['input'])}{reason}", _means(info))
 
     def raise_any(self) -> None:
-        """Raises RecipeError with every problem, in the order of the lines."""
+        """Raises RecipeError with every problem, once, in the order of the lines."""
         if self._found:
-            raise RecipeError("\n".join(message for _, message in sorted(self._found)))
+            raise RecipeError("\n".join(message for _, message in sorted(set(self._found))))
 
 
 def _dotted(path: Path) -> str:
@@ -55,7 +52,7 @@ def _dotted(path: Path) -> str:
     return text.lstrip(".") or "recipe"
 
 
-def _shown(path: Path, inner: Path, value: Any) -> str:  # noqa: ANN401
+def _shown(path: Path, inner: Path, value: Any) -> str:
     """The value that is wrong, unless it may be a secret or is a whole section."""
     if SECRET in (*path, *inner) or isinstance(value, dict | BaseModel):
         return ""
@@ -69,10 +66,22 @@ def _means(info: FieldInfo | None) -> str:
     return info.description + (f" [{', '.join(limits)}]" if limits else "")
 
 
-def _fields_at(declared: type[BaseModel], path: tuple[Any, ...]) -> dict[str, FieldInfo]:
-    """The fields of the model at this place, as far as it can be followed."""
+def _follow(declared: type[BaseModel], loc: Path) -> tuple[Path, FieldInfo | None, list[str]]:
+    """Where pydantic's location lies in the recipe: path, field, and the keys that may stand there.
+
+    Below a field that is no model only list positions are kept: pydantic adds the types that it
+    tried, which are no keys.
+    """
     model: Any = declared
-    for piece in path:
-        info = model.model_fields.get(piece) if hasattr(model, "model_fields") else None
+    path: list[str | int] = []
+    info: FieldInfo | None = None
+    known: list[str] = []
+    for piece in loc:
+        if not hasattr(model, "model_fields"):
+            path += [piece] if isinstance(piece, int) else []
+            continue
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        info, known = fields.get(str(piece)), list(fields)
         model = info.annotation if info is not None else None
-    return dict(model.model_fields) if hasattr(model, "model_fields") else {}
+        path.append(piece)
+    return tuple(path), info, known

@@ -59,7 +59,7 @@ def parse_yaml(text: str, name: str) -> Document:
     return Document(name, content, lines)
 
 
-def _value(node: yaml.Node | None, path: Path, lines: dict[Path, int], name: str) -> Any:  # noqa: ANN401
+def _value(node: yaml.Node | None, path: Path, lines: dict[Path, int], name: str) -> Any:
     if node is None:
         return None
     lines[path] = node.start_mark.line + 1
@@ -70,16 +70,21 @@ def _value(node: yaml.Node | None, path: Path, lines: dict[Path, int], name: str
         return _mapping(node, path, lines, name)
     if isinstance(node, yaml.SequenceNode):
         return [_value(item, (*path, at), lines, name) for at, item in enumerate(node.value)]
+    return _scalar(node, name)
+
+
+def _scalar(node: yaml.Node, name: str) -> Any:
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_object(node, deep=True)
+    except ValueError as cause:  # such as the date 2024-13-01
+        msg = f"{name}, line {node.start_mark.line + 1}: not a value: {cause}; put text in quotes"
+        raise RecipeError(msg) from cause
     finally:
         loader.dispose()
 
 
-def _mapping(
-    node: yaml.MappingNode, path: Path, lines: dict[Path, int], name: str
-) -> dict[str, Any]:
+def _mapping(node: yaml.MappingNode, path: Path, lines: dict[Path, int], name: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key_node, value_node in node.value:
         key = key_node.value

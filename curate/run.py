@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from curate import __version__
 from curate.engine import Engine
-from curate.pipeline import Flow, prepare_steps
+from curate.pipeline import Flow, Say, prepare_steps
 from curate.plan import Plan
+from filters.core.decide import VERDICTS
 from filters.core.errors import InvariantBroken, TooManyFailures
 from transforms.deciding import DecideConfig, DecidePart, PartCounts
+from transforms.measure import NamedMeasure
 from transforms.measuring import ShardReport
+from transforms.storage import Folder, redact
 from transforms.subset import write_subset
 from transforms.writing import WriteConfig, plan_shards
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -52,30 +53,30 @@ def run_recipe(plan: Plan, options: RunOptions, say: Say) -> RunResult:
     started = time.time()
     plan.store.prepare()
     with plan.store.lock():
-        flow = Flow(plan, Engine(options.workers), options.decode_threads)
+        flow = Flow(plan, Engine(options.workers), say, options.decode_threads)
         clock = _Clock()
-        reports = _measure(flow, say)
+        reports = _measure(flow)
         clock.lap("measure")
         parts, failed = _readable_parts(plan, reports)
-        ledger = plan.ledger_id([part.part for part in parts])
+        ledger = plan.ledger_id([part.part for part in parts], failed)
         found = _find_manifest(plan, ledger)
         if found is None:
-            found = _decide(flow, ledger, parts, failed, say)
+            found = _decide(flow, ledger, parts, failed)
+        plan.store.folder.write_json("latest.json", {"ledger": ledger})
         clock.lap("decide")
         check_failures(plan, found)
-        _write_outputs(flow, found, say)
+        _write_outputs(flow, found)
         clock.lap("write")
-        plan.store.folder.write_json("latest.json", {"ledger": ledger})
         _record(plan, ledger, started, clock.seconds, options)
     return RunResult(ledger, found, clock.seconds)
 
 
-def _measure(flow: Flow, say: Say) -> list[ShardReport]:
+def _measure(flow: Flow) -> list[ShardReport]:
     lacking = flow.plan.to_measure()
     if not lacking:
-        say(f"all {len(flow.plan.shards)} shards are measured")
+        flow.say(f"all {len(flow.plan.shards)} shards are measured")
         return []
-    say(f"measuring {len(lacking)} of {len(flow.plan.shards)} shards")
+    flow.say(f"measuring {len(lacking)} of {len(flow.plan.shards)} shards")
     return flow.measure(lacking)
 
 
@@ -88,7 +89,7 @@ def _readable_parts(
         {"shard": report.uri, "code": str(report.failure), "detail": report.detail}
         for report in sorted(absent.values(), key=lambda report: report.uri)
     ]
-    parts = []
+    parts: list[DecidePart] = []
     for shard in plan.shards:
         if shard.part in absent:
             continue
@@ -96,7 +97,8 @@ def _readable_parts(
         if marker is None:
             msg = f"{shard.uri} was measured, but its part {shard.part} is not in the store"
             raise InvariantBroken(msg)
-        parts.append(DecidePart(shard.part, shard.number, int(marker["rows"])))
+        # Numbered among the readable: what is fitted and compared depends on these parts alone.
+        parts.append(DecidePart(shard.part, len(parts), int(marker["rows"])))
     return parts, failed
 
 
@@ -110,12 +112,12 @@ def _find_manifest(plan: Plan, ledger: str) -> dict[str, Any] | None:
 
 
 def _decide(
-    flow: Flow, ledger: str, parts: Sequence[DecidePart], failed: Sequence[Mapping[str, str]], say: Say
+    flow: Flow, ledger: str, parts: Sequence[DecidePart], failed: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
     plan = flow.plan
     config = DecideConfig(plan.store, plan.writers, plan.recipe.steps, f"ledger/{ledger}", {})
-    config = prepare_steps(flow, config, parts, say)
-    say(f"deciding {sum(part.rows for part in parts)} samples")
+    config = prepare_steps(flow, config, parts)
+    flow.say(f"deciding {sum(part.rows for part in parts)} samples")
     counts = flow.decide(config, parts)
     manifest = _manifest(plan, ledger, config, counts, failed)
     plan.store.folder.write_json(f"ledger/{ledger}/manifest.json", manifest)
@@ -131,15 +133,14 @@ def _manifest(
 ) -> dict[str, Any]:
     """Everything a reader needs to understand and query the decision; no times, no secrets."""
     uris = {shard.part: shard.uri for shard in plan.shards}
-    verdicts = _sum([part.verdicts for part in counts])
+    verdicts = _sum([dict.fromkeys(VERDICTS, 0), *(part.verdicts for part in counts)])
     rows = sum(part.rows for part in counts)
     if sum(verdicts.values()) != rows:
         msg = f"verdicts {verdicts} do not add up to {rows} rows"
         raise InvariantBroken(msg)
     steps = len(config.steps)
     overlap = [
-        [sum(part.overlap[one][other] for part in counts) for other in range(steps)]
-        for one in range(steps)
+        [sum(part.overlap[one][other] for part in counts) for other in range(steps)] for one in range(steps)
     ]
     return {
         "ledger": ledger,
@@ -159,16 +160,26 @@ def _manifest(
                 "group": measure.group,
                 "version": measure.options.version,
                 "columns": [column.name for column in measure.columns()],
-                "embeddings": f"embeddings/{measure.folder}" if getattr(measure.options, "encodes", ()) else None,
+                "embeddings": _embeddings(measure),
             }
             for measure in plan.measures
         ],
         "parts": [
-            {"part": part.part, "number": part.number, "uri": uris[part.part], "rows": part.rows, "verdicts": part.verdicts}
+            {
+                "part": part.part,
+                "number": part.number,
+                "uri": uris[part.part],
+                "rows": part.rows,
+                "verdicts": part.verdicts,
+            }
             for part in counts
         ],
         "failed_shards": list(failed),
     }
+
+
+def _embeddings(measure: NamedMeasure) -> str | None:
+    return f"embeddings/{measure.folder}" if getattr(measure.options, "encodes", ()) else None
 
 
 def _sum(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
@@ -185,48 +196,66 @@ def check_failures(plan: Plan, manifest: Mapping[str, Any]) -> None:
     rows, failed = manifest["rows"], manifest["verdicts"].get("failed", 0)
     lost = manifest["failed_shards"]
     ledger = manifest["ledger"]
-    if lost and len(lost) / len(plan.shards) > bound:
+    shards = len(lost) + len(manifest["parts"])
+    written = f"the ledger {ledger} is written, curated shards are not"
+    if lost and len(lost) / shards > bound:
         names = ", ".join(f"{item['shard']} ({item['code']})" for item in lost[:5])
         msg = (
-            f"{len(lost)} of {len(plan.shards)} shards could not be read, more than "
-            f"max_failed_fraction {bound:g}: {names}{' …' if len(lost) > 5 else ''}; "
-            f"the ledger {ledger} is written, curated shards are not"
+            f"{len(lost)} of {shards} shards could not be read, more than max_failed_fraction "
+            f"{bound:g}: {names}{' …' if len(lost) > 5 else ''}; {written}"
         )
         raise TooManyFailures(msg)
     if rows and failed / rows > bound:
         worst = max(manifest["parts"], key=lambda part: part["verdicts"]["failed"])
+        question = "FROM samples SELECT failure, count(*) GROUP BY 1"
         msg = (
             f"{failed} of {rows} samples failed ({failed / rows:.1%}), more than max_failed_fraction "
             f"{bound:g}; most of them in {worst['uri']} ({worst['verdicts']['failed']}). See which: "
-            f'curate query {plan.store.folder.url} "SELECT failure, count(*) FROM samples GROUP BY 1"; '
-            f"the ledger {ledger} is written, curated shards are not"
+            f'curate query {redact(plan.store.folder.url)} "{question}"; {written}'
         )
         raise TooManyFailures(msg)
 
 
-def _write_outputs(flow: Flow, manifest: Mapping[str, Any], say: Say) -> None:
+def _write_outputs(flow: Flow, manifest: Mapping[str, Any]) -> None:
     plan, output = flow.plan, flow.plan.recipe.file.output
     ledger, folder = manifest["ledger"], flow.plan.store.folder
     kept = manifest["verdicts"].get("keep", 0)
     names = [part["part"] for part in manifest["parts"]]
     if output.subset and not folder.exists(f"subsets/{ledger}.npy"):
-        say(f"writing the subset of {kept} uids")
+        flow.say(f"writing the subset of {kept} uids")
         write_subset(plan.store, f"ledger/{ledger}", names, f"subsets/{ledger}.npy", kept)
     if not output.shards or not plan.has_images:
         return
     target = f"curated/{ledger}"
+    _keep_layout(folder, target, output.samples_per_shard)
     groups = {measure.group: tuple(column.name for column in measure.columns()) for measure in plan.measures}
     config = WriteConfig(
         plan.store, plan.recipe.file.pool.options(), f"ledger/{ledger}", target, ledger, groups
     )
-    counts = [PartCounts(part["part"], part["number"], part["rows"], part["verdicts"], {}, []) for part in manifest["parts"]]
+    counts = [
+        PartCounts(part["part"], part["number"], part["rows"], part["verdicts"], {}, [])
+        for part in manifest["parts"]
+    ]
     shards = {shard.part: shard for shard in plan.shards}
     outputs = list(plan_shards(counts, shards, output.samples_per_shard))
     done = set(folder.names(target))
     missing = [item for item in outputs if f"{item.number:08d}.done.json" not in done]
     if missing:
-        say(f"writing {len(missing)} curated shards")
+        flow.say(f"writing {len(missing)} curated shards")
         flow.write(config, missing)
+
+
+def _keep_layout(folder: Folder, target: str, samples_per_shard: int) -> None:
+    """Removes curated shards of another size: old and new ones would hold samples twice."""
+    name = f"{target}/layout.json"
+    layout = {"samples_per_shard": samples_per_shard}
+    if folder.exists(name):
+        if folder.read_json(name) == layout:
+            return
+        folder.fs.rm_file(folder.path(name))  # first: what it describes is complete as long as it stands
+    if folder.names(target):
+        folder.fs.rm(folder.path(target), recursive=True)
+    folder.write_json(name, layout)
 
 
 def _record(

@@ -32,7 +32,7 @@ class Language(RowFilter):
         default="language", description="Name of the language measure in the recipe's `measures`."
     )
 
-    @field_validator("any_of", mode="before")
+    @field_validator("any_of", mode="before", json_schema_input_type=str | tuple[str, ...])
     @classmethod
     def _one_is_a_list(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value

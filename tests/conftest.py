@@ -26,6 +26,8 @@ def small_pool(tmp_path: Path) -> Path:
         members: list[Member] = []
         for at in range(6):
             seed = 10 * number + at
-            members += sample(f"{number:05d}{at:04d}", photo(seed, side=40 + seed), f"a small picture number {seed}")
+            members += sample(
+                f"{number:05d}{at:04d}", photo(seed, side=40 + seed), f"a small picture number {seed}"
+            )
         write_tar(tmp_path / "pool" / f"{number:05d}.tar", members)
     return tmp_path / "pool"

@@ -13,11 +13,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Advance:
-    """One step forward in a stage: so many units (shards, parts), with so many samples."""
+    """One step forward in a stage: so many units (shards, parts), with so many samples.
+
+    Attributes:
+        total: set where the stage begins: how many units it has.
+    """
 
     stage: str
     units: int
     samples: int = 0
+    total: int | None = None
 
 
 Listener = Callable[[Advance], None]
@@ -37,9 +42,18 @@ def listening(listener: Listener) -> Iterator[None]:
             _listeners.remove(listener)
 
 
+def begin(stage: str, total: int) -> None:
+    """Tells the listeners that a stage begins, or begins anew, with so many units to come."""
+    _tell(Advance(stage, 0, total=total))
+
+
 def advance(stage: str, units: int, *, samples: int = 0) -> None:
-    """Tells the listeners."""
+    """Tells the listeners of a step forward."""
+    _tell(Advance(stage, units, samples))
+
+
+def _tell(step: Advance) -> None:
     with _lock:
         heard = list(_listeners)
     for listener in heard:
-        listener(Advance(stage, units, samples))
+        listener(step)

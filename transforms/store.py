@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import socket
 import threading
@@ -35,8 +36,10 @@ from filters.core.errors import StoreError, StoreLocked
 from transforms.fingerprints import file_fingerprint
 from transforms.storage import Folder, redact
 
+logger = logging.getLogger("curate.store")
+
 STORE_VERSION = 1
-LOCK_REFRESH_SECONDS = 15.0
+LOCK_REFRESH_SECONDS = 15.0  # of a lock on an object store
 LOCK_STALE_SECONDS = 60.0
 
 
@@ -133,11 +136,11 @@ class Store:
     def read_array(self, name: str) -> NDArray[Any]:
         """An array of the store; memory-mapped where the store is local."""
         if self.folder.local:
-            result: NDArray[Any] = np.load(self.folder.path(name), mmap_mode="r")
-            return result
+            mapped: NDArray[Any] = np.load(self.folder.path(name), mmap_mode="r")
+            return mapped
         with self.folder.open(name) as stream:
-            result = np.load(stream, allow_pickle=False)
-        return result
+            loaded: NDArray[Any] = np.load(stream, allow_pickle=False)
+            return loaded
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
@@ -171,19 +174,22 @@ def _local_lock(folder: Folder) -> Iterator[None]:
     path = Path(folder.path("run.lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.open("a+", encoding="utf-8")
+        handle = path.open("ab+", buffering=0)
     except OSError as cause:
         msg = f"can't write to the store {redact(folder.url)}: {cause.strerror or cause}"
         raise StoreError(msg) from cause
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as cause:
+        except BlockingIOError as cause:
             handle.seek(0)
-            raise _locked(folder, handle.read()) from cause
+            raise _locked(folder, handle.read().decode()) from cause
+        except OSError as cause:
+            msg = f"can't lock the store {redact(folder.url)}: {cause.strerror}; its file system has no locks"
+            raise StoreError(msg) from cause
         handle.truncate(0)
-        handle.write(json.dumps(_holder()))
-        handle.flush()
+        with contextlib.suppress(OSError):  # on a full disk the lock holds too, it only says not whose
+            handle.write(json.dumps(_holder()).encode())
         try:
             yield
         finally:
@@ -199,8 +205,12 @@ class _Heartbeat:
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
+        """Renews the lock; one that can't be renewed for a while is renewed later."""
         while not self.stopped.wait(LOCK_REFRESH_SECONDS):
-            self.folder.fs.pipe_file(self.path, json.dumps(_holder()).encode())
+            try:
+                self.folder.fs.pipe_file(self.path, json.dumps(_holder()).encode())
+            except OSError as cause:
+                logger.warning("can't renew the lock of %s: %s", redact(self.folder.url), cause)
 
 
 @contextlib.contextmanager
@@ -208,12 +218,12 @@ def _remote_lock(folder: Folder) -> Iterator[None]:
     """A lock object with a heartbeat, created only where none is there (or it went stale)."""
     path = folder.path("run.lock")
     try:
-        found = json.loads(folder.fs.cat_file(path))
+        content = bytes(folder.fs.cat_file(path))
     except FileNotFoundError:
-        found = None
-    if found is not None:
-        if time.time() - float(found["time"]) < LOCK_STALE_SECONDS:
-            raise _locked(folder, json.dumps(found))
+        pass
+    else:
+        if time.time() - _time_of(content) < LOCK_STALE_SECONDS:
+            raise _locked(folder, content.decode())
         folder.fs.rm_file(path)
     try:
         folder.fs.pipe_file(path, json.dumps(_holder()).encode(), mode="create")
@@ -228,6 +238,14 @@ def _remote_lock(folder: Folder) -> Iterator[None]:
         heartbeat.stopped.set()
         thread.join()
         folder.fs.rm_file(path)
+
+
+def _time_of(content: bytes) -> float:
+    """When the lock was last renewed, in Unix seconds; 0 where it is none of ours."""
+    try:
+        return float(json.loads(content)["time"])
+    except (ValueError, KeyError, TypeError):
+        return 0.0
 
 
 def _holder() -> dict[str, object]:

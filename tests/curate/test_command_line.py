@@ -39,7 +39,11 @@ def recipe(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(
-    monkeypatch: pytest.MonkeyPatch, recipe: Path, small_pool: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
+    recipe: Path,
+    small_pool: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> Path:
     target = tmp_path / "out"
     assert curate(monkeypatch, "run", str(recipe), "--pool", str(small_pool), "--store", str(target)) == 0
@@ -48,7 +52,11 @@ def store(
 
 
 def test_run_reports_counts_and_where_results_lie(
-    monkeypatch: pytest.MonkeyPatch, recipe: Path, small_pool: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
+    recipe: Path,
+    small_pool: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     target = tmp_path / "out"
     assert curate(monkeypatch, "run", str(recipe), "--pool", str(small_pool), "--store", str(target)) == 0
@@ -59,7 +67,11 @@ def test_run_reports_counts_and_where_results_lie(
 
 
 def test_run_again_measures_nothing(
-    monkeypatch: pytest.MonkeyPatch, recipe: Path, small_pool: Path, store: Path, capfd: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
+    recipe: Path,
+    small_pool: Path,
+    store: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     recipe.write_text(RECIPE.replace("45", "50"))
     assert curate(monkeypatch, "run", str(recipe), "--pool", str(small_pool), "--store", str(store)) == 0
@@ -67,7 +79,11 @@ def test_run_again_measures_nothing(
 
 
 def test_plan_shows_filters_and_writes_nothing(
-    monkeypatch: pytest.MonkeyPatch, recipe: Path, small_pool: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
+    recipe: Path,
+    small_pool: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     target = tmp_path / "nowhere"
     assert curate(monkeypatch, "plan", str(recipe), "--pool", str(small_pool), "--store", str(target)) == 0
@@ -127,7 +143,11 @@ def test_schema_option_lists_every_view(
     ],
 )
 def test_what_is_wrong_has_a_message_and_an_exit_code(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], words: list[str], code: int, message: str
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    words: list[str],
+    code: int,
+    message: str,
 ) -> None:
     assert curate(monkeypatch, *words) == code
     said = capfd.readouterr().err
@@ -158,6 +178,9 @@ def test_a_recipe_error_names_line_key_value_and_fix(
 
 
 def test_version_and_help_start_without_loading_torch_or_beam() -> None:
-    code = "import sys; sys.argv = ['curate', '--version']; import curate.cli as c; c.main(); assert not {'torch', 'apache_beam'} & set(sys.modules)"
+    code = (
+        "import sys; sys.argv = ['curate', '--version']; import curate.cli as cli; cli.main();"
+        "assert not {'torch', 'apache_beam'} & set(sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("curate 0.")
