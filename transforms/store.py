@@ -151,10 +151,17 @@ def write_parquet(table: pa.Table, path: Path) -> None:
         compression="zstd",
         compression_level=1,
         use_dictionary=_repetitive(table.schema),
+        column_encoding=_unique(table.schema),
         write_statistics=True,
         row_group_size=1 << 17,
         store_schema=True,
     )
+
+
+def _unique(schema: pa.Schema) -> dict[str, str]:
+    """Keys and hashes never repeat: lengths apart from bytes are smaller and faster than plain."""
+    names = [item.name for item in schema if item.name in ("uid", "key", "bytes_hash", "pixels_hash")]
+    return dict.fromkeys(names, "DELTA_LENGTH_BYTE_ARRAY")
 
 
 def _repetitive(schema: pa.Schema) -> list[str]:

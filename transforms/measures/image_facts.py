@@ -46,7 +46,10 @@ class _Meter:
     def prepare(self, picture: Picture, caption: str) -> tuple[object, ...]:  # noqa: ARG002
         rgb = picture.rgb
         luminance = np.asarray(rgb.convert("L").histogram(), dtype=np.float64)
+        # Channel by channel: numpy reduces a last axis of 3 ten times slower than it adds planes.
         small = np.asarray(rgb.resize((SMALL, SMALL), Image.Resampling.BOX), dtype=np.int16)
+        red, green, blue = (small[..., channel] for channel in range(3))
+        spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
         return (
             rgb.width,
             rgb.height,
@@ -54,9 +57,9 @@ class _Meter:
             picture.mode,
             len(picture.encoded),
             picture.frames > 1,
-            bool((small.max(axis=2) - small.min(axis=2)).max() <= GREY_TOLERANCE),
+            bool(spread.max() <= GREY_TOLERANCE),
             *luminance_statistics(luminance),
-            laplacian_variance(small.mean(axis=2)),
+            laplacian_variance((red + green + blue) / 3),
         )
 
     def measure(self, prepared: Sequence[tuple[object, ...]]) -> Measured:

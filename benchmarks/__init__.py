@@ -1,0 +1,1 @@
+"""Benchmarks against the project's speed and memory targets: `python -m benchmarks`."""
