@@ -12,10 +12,10 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.coders import Coder
-from apache_beam.coders import registry as coders
-from apache_beam.metrics import Metrics
+from apache_beam.coders.typecoders import registry as coders
+from apache_beam.metrics.metric import Metrics
 
-from filters.core.decide import Step
+from filters.core.decide import VERDICTS, Step
 from filters.core.declaration import Accumulator, FittedFilter
 from transforms import deciding
 from transforms.deciding import DecideConfig, DecidePart, PartCounts
@@ -26,7 +26,7 @@ from transforms.store import Store
 from transforms.writing import OutputShard, WriteConfig, write_shard
 
 
-class ArrowTableCoder(Coder):  # type: ignore[misc]  (Beam has no types)
+class ArrowTableCoder(Coder):
     """Arrow IPC; without it Beam pickles tables, and a pickled slice holds its whole buffer."""
 
     def encode(self, table: pa.Table) -> bytes:
@@ -57,14 +57,15 @@ class ArrowTableCoder(Coder):  # type: ignore[misc]  (Beam has no types)
 coders.register_coder(pa.Table, ArrowTableCoder)
 
 
-class MeasureShards(beam.DoFn):  # type: ignore[misc]
+class MeasureShards(beam.DoFn):
     """Measures a lane of shards, one pass over each, into the store."""
 
     def __init__(self, config: MeasureConfig) -> None:
         self._config = config
-        self._rows = Metrics.counter("curate", "rows_measured")
-        self._failed = Metrics.counter("curate", "rows_failed")
-        self._shards = Metrics.counter("curate", "shards_measured")
+        # Any: Beam's counters have no types.
+        self._rows: Any = Metrics.counter("curate", "rows_measured")
+        self._failed: Any = Metrics.counter("curate", "rows_failed")
+        self._shards: Any = Metrics.counter("curate", "shards_measured")
 
     def process(self, lane: Sequence[Shard]) -> Iterator[ShardReport]:
         """Yields a report for each shard as it is committed."""
@@ -76,7 +77,7 @@ class MeasureShards(beam.DoFn):  # type: ignore[misc]
             yield report
 
 
-class WriteReports(beam.DoFn):  # type: ignore[misc]
+class WriteReports(beam.DoFn):
     """Commits gathered small results as one JSON file of the store."""
 
     def __init__(self, store: Store, name: str) -> None:
@@ -90,7 +91,7 @@ class WriteReports(beam.DoFn):  # type: ignore[misc]
         yield self._name
 
 
-class AccumulatePart(beam.DoFn):  # type: ignore[misc]
+class AccumulatePart(beam.DoFn):
     """What one part contributes to one pass of a fitted filter."""
 
     def __init__(self, config: DecideConfig, before: Sequence[Step], step: Step) -> None:
@@ -102,7 +103,7 @@ class AccumulatePart(beam.DoFn):  # type: ignore[misc]
         advance(f"fit {self._step.name}", 1)
 
 
-class AddAccumulators(beam.CombineFn):  # type: ignore[misc]
+class AddAccumulators(beam.CombineFn):
     """Adds up integer accumulators; the order does not matter."""
 
     def __init__(self, rule: FittedFilter) -> None:
@@ -129,7 +130,7 @@ class AddAccumulators(beam.CombineFn):  # type: ignore[misc]
         return total
 
 
-class AdvanceFit(beam.DoFn):  # type: ignore[misc]
+class AdvanceFit(beam.DoFn):
     """Refines the artefact with what a pass has counted and commits it."""
 
     def __init__(self, store: Store, step: Step, name: str) -> None:
@@ -145,7 +146,7 @@ class AdvanceFit(beam.DoFn):  # type: ignore[misc]
         yield self._name
 
 
-class RelationEntries(beam.DoFn):  # type: ignore[misc]
+class RelationEntries(beam.DoFn):
     """What one part brings to a comparison, keyed by bucket."""
 
     def __init__(self, config: DecideConfig, before: Sequence[Step], step: Step) -> None:
@@ -156,7 +157,7 @@ class RelationEntries(beam.DoFn):  # type: ignore[misc]
         yield from deciding.relation_entries(self._config, part, self._before, self._step)
 
 
-class CompareBucket(beam.DoFn):  # type: ignore[misc]
+class CompareBucket(beam.DoFn):
     """Compares the rows of one bucket."""
 
     def __init__(self, step: Step) -> None:
@@ -168,15 +169,13 @@ class CompareBucket(beam.DoFn):  # type: ignore[misc]
         yield from module.duplicates(pa.concat_tables(bucket[1])).items()
 
 
-class WriteRelation(beam.DoFn):  # type: ignore[misc]
+class WriteRelation(beam.DoFn):
     """Commits the relation columns of one part, from the answers of all buckets."""
 
     def __init__(self, config: DecideConfig, before: Sequence[Step], step: Step) -> None:
         self._config, self._before, self._step = config, tuple(before), step
 
-    def process(
-        self, grouped: tuple[int, dict[str, Iterable[Any]]]
-    ) -> Iterator[int]:
+    def process(self, grouped: tuple[int, dict[str, Iterable[Any]]]) -> Iterator[int]:
         """Yields how many rows of the part have an original."""
         part = next(iter(grouped[1]["parts"]))
         answers = list(grouped[1]["answers"])
@@ -184,13 +183,13 @@ class WriteRelation(beam.DoFn):  # type: ignore[misc]
         advance(f"relate {self._step.name}", 1)
 
 
-class DecideParts(beam.DoFn):  # type: ignore[misc]
+class DecideParts(beam.DoFn):
     """Writes one part of the ledger."""
 
     def __init__(self, config: DecideConfig) -> None:
         self._config = config
-        self._verdicts = {
-            verdict: Metrics.counter("curate", f"rows_{verdict}") for verdict in deciding.VERDICTS
+        self._verdicts: dict[str, Any] = {
+            verdict: Metrics.counter("curate", f"rows_{verdict}") for verdict in VERDICTS
         }
 
     def process(self, part: DecidePart) -> Iterator[PartCounts]:
@@ -202,12 +201,12 @@ class DecideParts(beam.DoFn):  # type: ignore[misc]
         yield counts
 
 
-class WriteShards(beam.DoFn):  # type: ignore[misc]
+class WriteShards(beam.DoFn):
     """Writes one curated shard."""
 
     def __init__(self, config: WriteConfig) -> None:
         self._config = config
-        self._samples = Metrics.counter("curate", "samples_written")
+        self._samples: Any = Metrics.counter("curate", "samples_written")
 
     def process(self, output: OutputShard) -> Iterator[int]:
         """Yields how many samples it holds."""
@@ -215,5 +214,3 @@ class WriteShards(beam.DoFn):  # type: ignore[misc]
         self._samples.inc(samples)
         advance("write", 1, samples=samples)
         yield samples
-
-

@@ -122,7 +122,7 @@ def accumulate_part(
     return rule.accumulate(step.artefact, columns)
 
 
-def relation_module(step: Step) -> Any:  # noqa: ANN401  (modules have no type)
+def relation_module(step: Step) -> Any:
     """The module in `transforms.relations` that writes this step's columns."""
     if not isinstance(step.rule, RelationalFilter):
         msg = f"{step.name} compares nothing"
@@ -186,10 +186,11 @@ def _counts(column: pa.ChunkedArray, labels: Sequence[str]) -> dict[str, int]:
 
 
 def _overlap(table: pa.Table, names: Sequence[str]) -> list[list[int]]:
-    """How many rows each pair of steps would drop, judged alone."""
+    """How many readable rows each pair of steps would drop, judged alone."""
     votes = table["votes"].combine_chunks()
+    readable = table["verdict"].combine_chunks().indices.to_numpy() != VERDICTS.index("failed")
     against = [
-        ~pc.fill_null(votes.field(number), fill_value=True).to_numpy(zero_copy_only=False)
+        readable & ~pc.fill_null(votes.field(number), fill_value=True).to_numpy(zero_copy_only=False)
         for number in range(len(names))
     ]
     return [[int(np.count_nonzero(one & other)) for other in against] for one in against]

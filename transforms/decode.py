@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import warnings
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +27,12 @@ FORMATS_OF: dict[str, frozenset[str]] = {
     "tif": frozenset({"TIFF"}),
     "tiff": frozenset({"TIFF"}),
 }
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+# What Pillow's decoders raise on damaged files, found by feeding them damaged files.
+DAMAGED = (
+    *(OSError, EOFError, SyntaxError, ValueError, TypeError, AttributeError, RuntimeError),
+    *(LookupError, ArithmeticError, struct.error, zlib.error),
+)
 
 
 @dataclass(slots=True)
@@ -69,6 +76,7 @@ def quiet_pillow() -> None:
 
     Called once per worker: `warnings.catch_warnings` around each image is not safe in threads.
     """
+    Image.init()  # its lazy loading of formats is not safe in threads either
     warnings.filterwarnings("ignore", module=r"PIL\.")
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -126,8 +134,7 @@ def decode_image(content: bytes | None, name: str, options: PoolOptions) -> Pict
         raise _Bad("not_an_image", f"begins with {content[:16]!r}") from None
     except Image.DecompressionBombError as bomb:
         raise _Bad("decompression_bomb", str(bomb)) from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, ArithmeticError) as cause:
-        # Pillow's decoders raise all of these on damaged files.
+    except DAMAGED as cause:
         raise _Bad("truncated_image", str(cause)) from None
 
 
@@ -166,11 +173,14 @@ def _caption(raw: RawSample, metadata: dict[str, Any]) -> str | None:
             return raw.caption.decode("utf-8")
         except UnicodeDecodeError as cause:
             raise _Bad("invalid_utf8", f"caption: {cause}") from None
-    for name in ("caption", "text"):
-        if isinstance(metadata.get(name), str):
-            # A lone surrogate can be written in JSON but not in UTF-8.
-            return str(metadata[name]).encode("utf-8", "replace").decode("utf-8")
-    return None
+    text = _caption_of(metadata)
+    # A lone surrogate can be written in JSON but not in UTF-8.
+    return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _caption_of(metadata: dict[str, Any]) -> str | None:
+    found = (metadata.get(name) for name in ("caption", "text"))
+    return next((text for text in found if isinstance(text, str)), None)
 
 
 def _uid(raw: RawSample, metadata: dict[str, Any]) -> str:
@@ -180,6 +190,6 @@ def _uid(raw: RawSample, metadata: dict[str, Any]) -> str:
     digest = xxhash.xxh3_128(raw.image or b"")
     text = raw.caption
     if text is None:
-        text = str(metadata.get("caption") or "").encode("utf-8", "replace")
+        text = (_caption_of(metadata) or "").encode("utf-8", "replace")
     digest.update(text)
     return digest.hexdigest()

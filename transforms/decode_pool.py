@@ -25,7 +25,7 @@ class DecodeJob:
     raw: RawSample
     work: Callable[[RawSample], DecodedSample]
     started: float | None = None
-    given_up: bool = False
+    given_up: bool = False  # it or `done` is set, under the pool's lock: never both
     done: threading.Event = field(default_factory=threading.Event)
     result: DecodedSample | None = None
     error: BaseException | None = None
@@ -67,8 +67,7 @@ class DecodePool:
     def result(self, job: DecodeJob) -> DecodedSample:
         """The decoded sample; waits for it, but not longer than the time-out after its start."""
         while not job.done.wait(self._patience(job)):
-            if job.started is not None and time.monotonic() - job.started >= self._timeout:
-                self._give_up(job)
+            if self._overdue(job) and self._give_up(job):
                 break
         with self._room:
             self._samples -= 1
@@ -76,11 +75,13 @@ class DecodePool:
         if job.error is not None:
             raise job.error
         if job.result is None:
-            return failed(job.raw, "timeout", f"decoding took longer than {self._timeout:g} s")
+            sample = failed(job.raw, "timeout", f"decoding took longer than {self._timeout:g} s")
+            _let_go(job.raw)
+            return sample
         return job.result
 
     def close(self) -> None:
-        """Ends the threads and wakes whoever waits for room."""
+        """Ends the threads, each after the sample it is at, and wakes whoever waits for room."""
         with self._room:
             self._closed = True
             self._room.notify_all()
@@ -95,24 +96,40 @@ class DecodePool:
             return 0.05
         return max(0.0, self._timeout - (time.monotonic() - job.started))
 
-    def _give_up(self, job: DecodeJob) -> None:
-        job.given_up = True
+    def _overdue(self, job: DecodeJob) -> bool:
+        return job.started is not None and time.monotonic() - job.started >= self._timeout
+
+    def _give_up(self, job: DecodeJob) -> bool:
+        """Writes the job's thread off, unless it is done after all."""
+        with self._room:
+            if job.done.is_set():
+                return False
+            job.given_up = True
         self._spawn()
+        return True
 
     def _spawn(self) -> None:
         threading.Thread(target=self._work, name="decode", daemon=True).start()
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (job := self._jobs.get()) is not None and not self._closed:
             job.started = time.monotonic()
             size = len(job.raw.image or b"")
+            result = error = None
             try:
-                job.result = job.work(job.raw)
-            except BaseException as error:  # noqa: BLE001  (handed to the thread that waits)
-                job.error = error
+                result = job.work(job.raw)
+            except BaseException as raised:  # noqa: BLE001  (handed to the thread that waits)
+                error = raised
             with self._room:
                 self._bytes -= size
                 self._room.notify_all()
-            if job.given_up:
-                return
-            job.done.set()
+                if job.given_up:
+                    return
+                job.result, job.error = result, error
+                _let_go(job.raw)
+                job.done.set()
+
+
+def _let_go(raw: RawSample) -> None:
+    """Frees the sample's bytes, so that those of few samples are alive at once."""
+    raw.image = raw.caption = raw.metadata = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import SafetensorError
 
 from filters.core.catalogue import nearest
 from filters.core.errors import ModelError
-from transforms.fingerprints import file_fingerprint
+from transforms.fingerprints import weights_fingerprint
 
 if TYPE_CHECKING:
     import torch  # at run time only where it is used: torch and open_clip take seconds to import
@@ -48,13 +50,12 @@ def check_model(model: str, pretrained: str | None, device: str) -> None:
         raise ModelError(msg)
 
 
-@lru_cache(maxsize=32)
 def weights_identity(model: str, pretrained: str | None) -> str:
     """What names these weights: the files' content for local ones, else model and tag."""
     if model.startswith(LOCAL_DIR):
-        return " ".join(file_fingerprint(path) for path in _local_files(model))
+        return " ".join(weights_fingerprint(path) for path in _local_files(model))
     if pretrained is not None and Path(pretrained).is_file():
-        return f"{model} {file_fingerprint(Path(pretrained))}"
+        return f"{model} {weights_fingerprint(Path(pretrained))}"
     return f"{model} {pretrained}"
 
 
@@ -71,7 +72,7 @@ def resolve_device(device: str) -> str:
         number = int(device.partition(":")[2] or 0)
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if number >= count:
-            msg = f"device {device!r} was asked for, but this machine has {count} usable GPUs: use auto or cpu"
+            msg = f"device {device!r} was asked for, but there are {count} usable GPUs here: use auto or cpu"
             raise ModelError(msg)
     return device
 
@@ -107,13 +108,15 @@ class ClipEncoder:
         except torch.cuda.OutOfMemoryError:
             if len(prepared) == 1:
                 raise
-            torch.cuda.empty_cache()
-            middle = len(prepared) // 2
-            halves = [self.encode(half) for half in (prepared[:middle], prepared[middle:])]
-            cosines, images_out, texts_out = zip(*halves, strict=True)
-            return np.concatenate(cosines), np.concatenate(images_out), np.concatenate(texts_out)
-        cosine = np.clip((image * text).sum(axis=1), -1.0, 1.0)
-        return cosine, image.astype(np.float16), text.astype(np.float16)
+        else:
+            cosine = np.clip((image * text).sum(axis=1), -1.0, 1.0)
+            return cosine, image.astype(np.float16), text.astype(np.float16)
+        # Outside of `except`: while the error lives, its traceback holds the failed batch's memory.
+        torch.cuda.empty_cache()
+        middle = len(prepared) // 2
+        halves = [self.encode(half) for half in (prepared[:middle], prepared[middle:])]
+        cosines, images_out, texts_out = zip(*halves, strict=True)
+        return np.concatenate(cosines), np.concatenate(images_out), np.concatenate(texts_out)
 
     def _forward(
         self, images: torch.Tensor, tokens: torch.Tensor
@@ -133,8 +136,21 @@ class ClipEncoder:
         return image.cpu().numpy(), text.cpu().numpy()
 
 
+# What a checkpoint that is damaged, hostile or of another model makes its readers raise.
+UNREADABLE = (
+    *(OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError),
+    *(pickle.UnpicklingError, SafetensorError),
+)
+
+
 @lru_cache(maxsize=4)
-def _load(model: str, pretrained: str | None, device: str, half: bool) -> ClipEncoder:  # noqa: FBT001
+def _load(
+    model: str,
+    pretrained: str | None,
+    device: str,
+    half: bool,  # noqa: FBT001
+    weights: str,  # noqa: ARG001  (another file under the same name is another model)
+) -> ClipEncoder:
     import open_clip  # noqa: PLC0415
 
     try:
@@ -146,7 +162,7 @@ def _load(model: str, pretrained: str | None, device: str, half: bool) -> ClipEn
             weights_only=True,
         )
         tokenizer = open_clip.get_tokenizer(model)
-    except (RuntimeError, OSError, ValueError, KeyError, TypeError) as cause:
+    except UNREADABLE as cause:
         reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
         msg = f"can't load CLIP model {model!r} with pretrained={pretrained!r}: {reason}"
         raise ModelError(msg) from cause
@@ -164,7 +180,7 @@ def load_encoder(model: str, pretrained: str | None, device: str, precision: str
     resolved = resolve_device(device)
     half = precision == "bf16" or (precision == "auto" and resolved.startswith("cuda"))
     with _LOADING:
-        return _load(model, pretrained, resolved, half)
+        return _load(model, pretrained, resolved, half, weights_identity(model, pretrained))
 
 
 def _local_files(model: str) -> tuple[Path, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from pathlib import Path
 
 import xxhash
@@ -23,3 +24,14 @@ def file_fingerprint(path: Path) -> str:
         while chunk := stream.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def weights_fingerprint(path: Path) -> str:
+    """As `file_fingerprint`, for large files that are asked for often: read once while unchanged."""
+    status = path.stat()
+    return _unchanged_fingerprint(path.absolute(), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _unchanged_fingerprint(path: Path, size: int, modified: int) -> str:  # noqa: ARG001  (the cache's key)
+    return file_fingerprint(path)

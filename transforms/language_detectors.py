@@ -18,15 +18,20 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from filters.core.catalogue import nearest
 from filters.core.errors import ModelError, RecipeError
+from transforms.fingerprints import weights_fingerprint
 
-WEB_LANGUAGES = (
-    "ar bg bn ca cs da de el en es et fa fi fr gu he hi hr hu id it ja ka kk ko lt lv mk ml mr ms "
-    "nl no pl pt ro ru sk sl sq sr sv ta te th tl tr uk ur vi zh"
-).split()
+WEB_LANGUAGES = [
+    *("ar", "bg", "bn", "ca", "cs", "da", "de", "el", "en", "es", "et", "fa", "fi", "fr", "gu", "he"),
+    *("hi", "hr", "hu", "id", "it", "ja", "ka", "kk", "ko", "lt", "lv", "mk", "ml", "mr", "ms", "nl"),
+    *("no", "pl", "pt", "ro", "ru", "sk", "sl", "sq", "sr", "sv", "ta", "te", "th", "tl", "tr", "uk"),
+    *("ur", "vi", "zh"),
+]
 GROUP = "curate.language_detectors"
 
 
@@ -105,7 +110,20 @@ def find_detector(name: str) -> Factory:
     return factory
 
 
-def _module(package: str, detector: str) -> Any:  # noqa: ANN401  (an optional package without types)
+def load_detector(name: str, model: str | None) -> Detector:
+    """The detector, loaded once per process: a fastText model takes a second and 130 MB.
+
+    Raises: RecipeError or ModelError where it can't be had.
+    """
+    return _load_detector(name, model, weights_fingerprint(Path(model)) if model else "")
+
+
+@lru_cache(maxsize=4)
+def _load_detector(name: str, model: str | None, weights: str) -> Detector:  # noqa: ARG001  (the cache's key)
+    return find_detector(name)(model)
+
+
+def _module(package: str, detector: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as cause:

@@ -55,7 +55,7 @@ class Measured:
 class Meter(Protocol):
     """A measure at work in one worker."""
 
-    def prepare(self, picture: Picture, caption: str) -> Any:  # noqa: ANN401
+    def prepare(self, picture: Picture, caption: str) -> Any:
         """What the batch step needs of one sample; runs in the decode threads."""
 
     def measure(self, prepared: Sequence[Any]) -> Measured:

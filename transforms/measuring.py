@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import numpy as np
@@ -18,10 +19,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from filters.core.errors import SkipShard, StoreError
+from filters.core.uids import parse_uids
 from transforms.failures import FAILURES_SCHEMA
 from transforms.measure import DerivedMeasure, NamedMeasure, PoolMeasure, SampleMeasure
 from transforms.pool import PoolOptions, Shard, ShardEnd
-from transforms.samples import LABEL, SCHEMA, samples_measure, samples_table
+from transforms.samples import LABEL, SCHEMA, samples_measure, samples_table, shown
 from transforms.store import Store
 from transforms.stream import MeasuredShard, ShardTask, stream_shards
 
@@ -79,9 +81,7 @@ class DoneParts:
         if group not in self._groups:
             names = self._store.folder.names(group)
             ends = ".done.json"
-            self._groups[group] = frozenset(
-                name.removesuffix(ends) for name in names if name.endswith(ends)
-            )
+            self._groups[group] = frozenset(name.removesuffix(ends) for name in names if name.endswith(ends))
         return part in self._groups[group]
 
 
@@ -101,9 +101,7 @@ def measure_shards(shards: Sequence[Shard], config: MeasureConfig) -> Iterator[S
         return
     streamed = {"samples", *(measure.name for measure in config.of_kind(SampleMeasure))}
     tasks = [
-        ShardTask(shard, lacking[shard.part] & streamed)
-        for shard in shards
-        if lacking[shard.part] & streamed
+        ShardTask(shard, lacking[shard.part] & streamed) for shard in shards if lacking[shard.part] & streamed
     ]
     meters = config.of_kind(SampleMeasure)
     with contextlib.closing(_streamed(tasks, meters, config)) as results:
@@ -117,7 +115,7 @@ def measure_shards(shards: Sequence[Shard], config: MeasureConfig) -> Iterator[S
 
 def _streamed(
     tasks: Sequence[ShardTask], meters: Sequence[NamedMeasure], config: MeasureConfig
-) -> Iterator[MeasuredShard]:
+) -> Generator[MeasuredShard]:
     if tasks:
         needed = [meter for meter in meters if any(meter.name in task.measures for task in tasks)]
         yield from stream_shards(tasks, needed, config.pool, decode_threads=config.decode_threads)
@@ -135,7 +133,7 @@ def _commit(found: MeasuredShard, config: MeasureConfig, lacking: frozenset[str]
         return ShardReport(shard.part, shard.uri, 0, 0, (), end.code, end.detail, complete=False)
     table = samples_table(shard, found.samples)
     if "samples" in lacking:
-        _write_failures(config, shard, end, table)
+        _write_failures(config, shard, end, table, [sample.raw.image_name for sample in found.samples])
         marker = {"shard": shard.uri, "end": end.code, "ignored_members": end.ignored_members}
         marker["failed_rows"] = table.num_rows - table["failure"].null_count
         config.store.write_part(config.samples.group, shard.part, table, marker=marker)
@@ -171,7 +169,9 @@ def _scatter(values: Sequence[Any], rows: Sequence[int], count: int, kind: pa.Da
     return pa.array(whole, kind, from_pandas=True)
 
 
-def _scatter_embeddings(pieces: Sequence[tuple[list[int], Any]], kind: str, count: int) -> NDArray[np.float16]:
+def _scatter_embeddings(
+    pieces: Sequence[tuple[list[int], Any]], kind: str, count: int
+) -> NDArray[np.float16]:
     """The embeddings at their rows, NaN elsewhere; (n, d) float16, d is 0 where nothing was measured."""
     width = pieces[0][1].embeddings[kind].shape[1] if pieces else 0
     whole = np.full((count, width), np.nan, dtype=np.float16)
@@ -187,15 +187,22 @@ def _check_same_rows(config: MeasureConfig, shard: Shard, table: pa.Table) -> No
         raise StoreError(msg)
 
 
-def _write_failures(config: MeasureConfig, shard: Shard, end: ShardEnd, table: pa.Table | None) -> None:
-    """Writes what could not be read, where there is any; without rows: the shard's own failure."""
+def _write_failures(
+    config: MeasureConfig, shard: Shard, end: ShardEnd, table: pa.Table | None, members: Sequence[str] = ()
+) -> None:
+    """Writes what could not be read, where there is any.
+
+    table: the samples; None where the shard gave no rows. members: each row's image member.
+    """
     rows: list[dict[str, object]] = []
     if table is not None:
         broken = table.filter(pc.is_valid(table["failure"]))
         names = {"code": "failure", "detail": "failure_detail", "offset": "sample_offset"}
         for found in broken.to_pylist():
             renamed = {ours: found[theirs] for ours, theirs in names.items()}
-            rows.append({**renamed, **{name: found[name] for name in ("shard", "row", "key")}})
+            member = shown(members[found["row"]]) or None if members else None
+            place = {name: found[name] for name in ("shard", "row", "key")}
+            rows.append({**renamed, **place, "member": member})
     if end.code is not None:
         rows.append({"shard": shard.uri, "offset": end.offset, "code": end.code, "detail": end.detail})
     name = f"failures/{config.samples.folder}/{shard.part}.parquet"
@@ -211,9 +218,7 @@ def _write_failures(config: MeasureConfig, shard: Shard, end: ShardEnd, table: p
 
 def _derive(shard: Shard, config: MeasureConfig, lacking: frozenset[str]) -> None:
     writers = {
-        column.name: measure
-        for measure in (config.samples, *config.measures)
-        for column in measure.columns()
+        column.name: measure for measure in (config.samples, *config.measures) for column in measure.columns()
     }
     for measure in config.of_kind(DerivedMeasure):
         if measure.name not in lacking or not isinstance(measure.options, DerivedMeasure):
@@ -223,7 +228,9 @@ def _derive(shard: Shard, config: MeasureConfig, lacking: frozenset[str]) -> Non
             for name in measure.options.reads()
         }
         derived = measure.options.derive(measure.name, columns, _embeddings(shard, config, measure.options))
-        config.store.write_part(measure.group, shard.part, pa.table(dict(derived)), marker={"shard": shard.uri})
+        config.store.write_part(
+            measure.group, shard.part, pa.table(dict(derived)), marker={"shard": shard.uri}
+        )
 
 
 def _embeddings(shard: Shard, config: MeasureConfig, options: DerivedMeasure) -> NDArray[np.float16] | None:
@@ -234,9 +241,7 @@ def _embeddings(shard: Shard, config: MeasureConfig, options: DerivedMeasure) ->
     return config.store.read_array(encoder.embeddings("img", shard.part))
 
 
-def _report(
-    shard: Shard, config: MeasureConfig, lacking: frozenset[str], end: ShardEnd
-) -> ShardReport:
+def _report(shard: Shard, config: MeasureConfig, lacking: frozenset[str], end: ShardEnd) -> ShardReport:
     marker = config.store.done(config.samples.group, shard.part)
     if marker is None:
         msg = f"the part {shard.part} of {shard.uri} vanished from the store while it was in use"
@@ -255,10 +260,10 @@ def _take_metadata(shard: Shard, config: MeasureConfig, lacking: frozenset[str])
     if not lacking:
         return _report(shard, config, lacking, ShardEnd())
     try:
-        with shard.open() as stream:
-            table = pq.read_table(stream, use_threads=False)
+        table = _read_metadata(shard, config.pool)
         if "samples" in lacking:
             samples = _metadata_samples(shard, table)
+            _write_failures(config, shard, ShardEnd(), samples)
             marker = {"shard": shard.uri, "end": None, "ignored_members": 0}
             marker["failed_rows"] = len(samples) - samples["failure"].null_count
             config.store.write_part(config.samples.group, shard.part, samples, marker=marker)
@@ -268,7 +273,11 @@ def _take_metadata(shard: Shard, config: MeasureConfig, lacking: frozenset[str])
                     columns, embeddings = measure.options.take(measure.name, table, arrays)
                 extra = {measure.embeddings(kind, shard.part): array for kind, array in embeddings.items()}
                 config.store.write_part(
-                    measure.group, shard.part, pa.table(dict(columns)), marker={"shard": shard.uri}, extra=extra
+                    measure.group,
+                    shard.part,
+                    pa.table(dict(columns)),
+                    marker={"shard": shard.uri},
+                    extra=extra,
                 )
     except (FileNotFoundError, pa.ArrowInvalid, OSError, SkipShard, KeyError, ValueError) as cause:
         end = _ending(cause)
@@ -276,6 +285,20 @@ def _take_metadata(shard: Shard, config: MeasureConfig, lacking: frozenset[str])
         return ShardReport(shard.part, shard.uri, 0, 0, (), end.code, end.detail, complete=False)
     _derive(shard, config, lacking)
     return _report(shard, config, lacking, ShardEnd())
+
+
+def _read_metadata(shard: Shard, options: PoolOptions) -> pa.Table:
+    """The Parquet file; a missing or failing one is tried again."""
+    waits = iter(options.retry_seconds)
+    while True:
+        try:
+            with shard.open() as stream:
+                return pq.read_table(stream, use_threads=False)
+        except OSError:
+            wait = next(waits, None)
+            if wait is None:
+                raise
+            time.sleep(wait)
 
 
 def _ending(cause: BaseException) -> ShardEnd:
@@ -288,8 +311,6 @@ def _ending(cause: BaseException) -> ShardEnd:
 @contextlib.contextmanager
 def _npz_beside(shard: Shard) -> Iterator[IO[bytes] | None]:
     """The npz of a DataComp shard, opened, or None where there is none."""
-    from dataclasses import replace  # noqa: PLC0415
-
     npz = replace(shard, uri=shard.uri.removesuffix(".parquet") + ".npz")
     try:
         stream = npz.open()
@@ -301,10 +322,18 @@ def _npz_beside(shard: Shard) -> Iterator[IO[bytes] | None]:
 
 
 def _metadata_samples(shard: Shard, table: pa.Table) -> pa.Table:
-    """The samples table of a metadata shard: no bytes, so only a missing caption can fail."""
+    """The samples table of a metadata shard: no bytes, so only a missing caption can fail.
+
+    Raises: SkipShard where `uid` or `text` is not there; ValueError for a uid that is none.
+    """
+    absent = sorted({"uid", "text"} - set(table.column_names))
+    if absent:
+        msg = f"DataComp metadata without {' and '.join(absent)}"
+        raise SkipShard("shard_unreadable", msg)
     count = table.num_rows
     text = table["text"].cast(pa.string()).combine_chunks()
-    uid = table["uid"].cast(pa.string()).combine_chunks()
+    uid = pc.utf8_lower(table["uid"].cast(pa.string()).combine_chunks())
+    parse_uids(uid)  # raises ValueError where one is none
     url = table["url"].cast(pa.string()) if "url" in table.column_names else pa.nulls(count, pa.string())
     failure = pc.if_else(pc.is_null(text), pa.scalar("missing_caption"), pa.scalar(None, pa.string()))
     nowhere = pa.nulls(count, pa.int64())

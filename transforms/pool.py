@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from filters.core.errors import PoolError
 from transforms.storage import redact
 
 MAX_SHARDS = 10_000_000
+PILLOW_MAX_PIXELS = 178_956_970  # twice PIL.Image.MAX_IMAGE_PIXELS
 PoolFormat = Literal["webdataset", "parquet", "datacomp"]
 
 
@@ -49,11 +50,12 @@ class PoolOptions(BaseModel):
     )
     columns: PoolColumns = PoolColumns()
     max_pixels: int = Field(
-        default=178_956_970, ge=1, description="Images that declare more are decompression bombs."
+        default=PILLOW_MAX_PIXELS,
+        ge=1,
+        le=PILLOW_MAX_PIXELS,
+        description="Images that declare more are decompression bombs; Pillow opens no larger ones.",
     )
-    max_member_bytes: int = Field(
-        default=256 * 2**20, ge=1, description="Larger image members are not read."
-    )
+    max_member_bytes: int = Field(default=256 * 2**20, ge=1, description="Larger image members are not read.")
     decode_timeout_seconds: float = Field(
         default=60.0, gt=0, description="Decoding one image may take this long."
     )
@@ -82,7 +84,7 @@ class Shard:
     size: int
     options: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    def open(self, **how: Any) -> Any:  # noqa: ANN401  (fsspec's files have no common type)
+    def open(self, **how: Any) -> Any:
         """The file, opened for reading in binary."""
         fs, path = url_to_fs(self.uri, **self.options)
         return fs.open(path, "rb", **how)
@@ -141,7 +143,7 @@ def _expand(pattern: str, storage: dict[str, Any]) -> Iterator[str]:
     if fs.isfile(plain):
         yield _uri(fs, plain, pattern)
         return
-    for name in itertools.islice(_braces(pattern), MAX_SHARDS + 1):
+    for name in _braces(pattern):
         path = _file_system(name, storage)[1]
         if any(sign in path for sign in "*?["):
             found = sorted(str(match) for match in fs.glob(path))
@@ -164,10 +166,15 @@ def _file_system(uri: str, storage: dict[str, Any]) -> tuple[fsspec.AbstractFile
     return fs, str(path)
 
 
-def _braces(pattern: str) -> Iterable[str]:
+def _braces(pattern: str) -> Iterator[str]:
+    # Checked first: braceexpand writes a whole range down before it gives the first name.
+    ranges = re.findall(r"\{(-?\d+)\.\.(-?\d+)", pattern)
+    if math.prod(abs(int(last) - int(first)) + 1 for first, last in ranges) > MAX_SHARDS:
+        msg = f"the pool {redact(pattern)!r} names more than {MAX_SHARDS} shards"
+        raise PoolError(msg)
     try:
-        return braceexpand.braceexpand(pattern)
-    except braceexpand.UnbalancedBracesError as cause:
+        yield from braceexpand.braceexpand(pattern)
+    except ValueError as cause:  # braceexpand.UnbalancedBracesError
         msg = f"unbalanced braces in the pool {redact(pattern)!r}"
         raise PoolError(msg) from cause
 
@@ -194,9 +201,10 @@ def _shard(number: int, uri: str, form: PoolFormat, storage: dict[str, Any]) -> 
     fs, path = url_to_fs(uri, **storage)
     try:
         info = fs.info(path)
-    except FileNotFoundError:
+    except OSError:  # missing or unreachable: tried again, and recorded, when it is read
         info = {}
-    stamp = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified")
+    stamps = (info.get(name) for name in ("ETag", "etag", "mtime", "LastModified", "created"))
+    stamp = next((found for found in stamps if found), None)
     size = int(info.get("size") or 0)
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", path.rsplit("/", 1)[-1].rsplit(".", 1)[0])[:80]
     part = f"{stem}-{xxhash.xxh3_64_hexdigest(f'{uri} {size} {stamp}'.encode())[:8]}"

@@ -41,9 +41,7 @@ class Samples(Measure):
         return COLUMNS
 
     def identity(self) -> dict[str, object]:
-        return self.pool.model_dump(
-            mode="json", exclude={"retry_seconds", "decode_timeout_seconds"}
-        )
+        return self.pool.model_dump(mode="json", exclude={"retry_seconds", "decode_timeout_seconds"})
 
 
 def samples_measure(options: PoolOptions) -> NamedMeasure:
@@ -58,13 +56,13 @@ def samples_table(shard: Shard, samples: Sequence[DecodedSample]) -> pa.Table:
         {
             "shard": labels([shard.uri] * len(samples)),
             "row": pa.array([raw.row for raw in raws], pa.int32()),
-            "key": pa.array([_text(raw.key) for raw in raws], pa.string()),
+            "key": pa.array([shown(raw.key) for raw in raws], pa.string()),
             "uid": pa.array([sample.uid for sample in samples], pa.string()),
             "caption": pa.array([sample.caption for sample in samples], pa.string()),
-            "url": pa.array([sample.url and _text(sample.url) for sample in samples], pa.string()),
+            "url": pa.array([sample.url and shown(sample.url) for sample in samples], pa.string()),
             "failure": labels([sample.failure for sample in samples]),
             "failure_detail": pa.array(
-                [_text(sample.detail) if sample.failure else None for sample in samples], pa.string()
+                [shown(sample.detail) if sample.failure else None for sample in samples], pa.string()
             ),
             "sample_offset": pa.array([raw.offset for raw in raws], pa.int64()),
             "sample_bytes": pa.array([raw.size for raw in raws], pa.int64()),
@@ -84,6 +82,6 @@ def _known(offset: int) -> int | None:
     return offset if offset >= 0 else None
 
 
-def _text(text: str) -> str:
+def shown(text: str) -> str:
     """Names in a tar may be any bytes; what is no UTF-8 is shown escaped."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

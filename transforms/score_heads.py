@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import pickle
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from filters.core.errors import ModelError
+from transforms.encoders import UNREADABLE
+from transforms.fingerprints import weights_fingerprint
 
 if TYPE_CHECKING:
     import torch  # at run time only where it is used: it takes seconds to import
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
-@lru_cache(maxsize=8)
 def load_head(path: str) -> tuple[Layer, ...]:
     """The head's layers, in order: weights (out, in) and bias (out,), float32.
 
@@ -26,6 +27,15 @@ def load_head(path: str) -> tuple[Layer, ...]:
     numeric order of their names, as `torch.nn.Sequential` writes them.
     Raises: ModelError where the file is no chain of linear layers that ends in one number.
     """
+    try:
+        return _load_head(path, weights_fingerprint(Path(path)))
+    except OSError as cause:
+        msg = f"can't load the score head {path!r}: {cause.strerror}"
+        raise ModelError(msg) from cause
+
+
+@lru_cache(maxsize=8)
+def _load_head(path: str, weights: str) -> tuple[Layer, ...]:  # noqa: ARG001  (the cache's key)
     state = _state(path)
     names = sorted((name for name in state if name.endswith("weight")), key=_natural)
     layers = []
@@ -36,6 +46,9 @@ def load_head(path: str) -> tuple[Layer, ...]:
             msg = f"{path!r}: {name} has shape {weight.shape}; a score head has linear layers only"
             raise ModelError(msg)
         offset = np.zeros(len(weight), np.float32) if bias is None else bias.detach().float().numpy()
+        if offset.shape != weight.shape[:1]:
+            msg = f"{path!r}: {name} has shape {weight.shape}, but its bias {offset.shape}"
+            raise ModelError(msg)
         layers.append((weight, offset))
     fits = all(len(first[0]) == second[0].shape[1] for first, second in itertools.pairwise(layers))
     if not layers or not fits or len(layers[-1][0]) != 1:
@@ -82,15 +95,15 @@ def _activate(values: NDArray[np.float32], activation: str) -> NDArray[np.float3
 
 def _state(path: str) -> dict[str, torch.Tensor]:
     import torch  # noqa: PLC0415
-    from safetensors import SafetensorError  # noqa: PLC0415
     from safetensors.torch import load_file  # noqa: PLC0415
 
     try:
         if path.endswith(".safetensors"):
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, SafetensorError) as cause:
-        msg = f"can't load the score head {path!r} (tensors only): {str(cause).splitlines()[0]}"
+    except UNREADABLE as cause:
+        reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+        msg = f"can't load the score head {path!r} (tensors only): {reason}"
         raise ModelError(msg) from cause
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         msg = f"{path!r} is no state dict of tensors"

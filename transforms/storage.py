@@ -30,7 +30,9 @@ TEMPORARY = ".tmp-"
 
 def redact(uri: str) -> str:
     """The URI without user name, password or query, fit for logs and ledgers."""
-    return re.sub(r"://[^/@]*@", "://", uri).split("?")[0]
+    if "://" not in uri:
+        return uri
+    return re.sub(r"://[^/]*@", "://", uri).split("?")[0]
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Folder:
         """The file's content."""
         return bytes(self.fs.cat_file(self.path(name)))
 
-    def read_json(self, name: str) -> Any:  # noqa: ANN401  (JSON has no narrower type)
+    def read_json(self, name: str) -> Any:
         """The file's content, parsed.
 
         Raises: StoreError where the content is not JSON.
@@ -120,7 +122,7 @@ class Folder:
 
     def remove_leftovers(self) -> None:
         """Deletes what a killed run had not finished; the caller holds the store's lock."""
-        if self.local and os.path.isdir(self.root):
+        if self.local and Path(self.root).is_dir():
             for path in Path(self.root).rglob(f"*{TEMPORARY}*"):
                 path.unlink(missing_ok=True)
 

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +31,9 @@ BATCH = 256  # of measures that have no batch size of their own
 MODEL_AHEAD = 2  # batches that wait for the model
 TELL_EVERY = 50  # samples between two signs of progress
 READ_BLOCK_BYTES = 8 * 2**20
+STOP_SECONDS = 5.0
+# Clients under fsspec whose errors need not be OSErrors.
+CLIENT_PACKAGES = frozenset({"aiohttp", "azure", "botocore", "gcsfs", "google", "requests", "urllib3"})
 
 
 @dataclass(frozen=True)
@@ -54,24 +57,15 @@ class MeasuredShard:
     task: ShardTask
     samples: list[DecodedSample] = field(default_factory=list)
     pieces: dict[str, list[tuple[list[int], Measured]]] = field(default_factory=dict)
-    end: ShardEnd = ShardEnd()
+    end: ShardEnd = field(default_factory=ShardEnd)
 
 
 @dataclass(frozen=True)
 class _Restart:
     """The shard is read once more from its beginning: forget what came of it."""
 
-    shard: Shard
 
-
-@dataclass
-class _Batch:
-    """Prepared samples of one shard that wait for one measure."""
-
-    rows: list[int] = field(default_factory=list)
-    prepared: list[Any] = field(default_factory=list)
-
-
+_Read = RawSample | ShardEnd | _Restart
 _Item = tuple[Shard, "DecodeJob | ShardEnd | _Restart | BaseException"]
 
 
@@ -81,27 +75,31 @@ def stream_shards(
     options: PoolOptions,
     *,
     decode_threads: int,
-) -> Iterator[MeasuredShard]:
+) -> Generator[MeasuredShard]:
     """Measures the shards, in order; yields each one as soon as it is complete.
 
     measures: sample measures only; a task picks those it lacks by name.
+    Raises: what a meter raises, which is a fault of ours and not of the data.
     """
     quiet_pillow()
     meters = {measure.name: _meter(measure) for measure in measures}
     sizes = {measure.name: int(getattr(measure.options, "batch_size", BATCH)) for measure in measures}
     ahead = 2 * max([*sizes.values(), 32]) + decode_threads
     pool = DecodePool(decode_threads, ahead=ahead, timeout_seconds=options.decode_timeout_seconds)
-    items: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
-    reader = threading.Thread(
-        target=_read_all, args=(tasks, meters, options, pool, items), name="read", daemon=True
-    )
-    reader.start()
+    reader = _Reader(tasks, meters, options, pool)
+    thread = threading.Thread(target=reader.run, name="read", daemon=True)
+    thread.start()
     try:
         with ThreadPoolExecutor(1, thread_name_prefix="model") as model:
-            yield from _assemble(tasks, meters, sizes, pool, items, model)
+            assembly = _Assembly(tasks, meters, sizes, pool, model)
+            while assembly.growing:
+                assembly.take(*reader.items.get())
+                yield from assembly.complete(MODEL_AHEAD)
+            yield from assembly.complete(0)
     finally:
+        reader.stopped.set()
         pool.close()
-        reader.join()
+        thread.join(STOP_SECONDS)  # a read that hangs does not hold up the end of the run
 
 
 def _meter(measure: NamedMeasure) -> Meter:
@@ -114,53 +112,71 @@ def _meter(measure: NamedMeasure) -> Meter:
 # --- the reading thread
 
 
-def _read_all(
-    tasks: Sequence[ShardTask],
-    meters: dict[str, Meter],
-    options: PoolOptions,
-    pool: DecodePool,
-    items: queue.SimpleQueue[_Item | None],
-) -> None:
-    for task in tasks:
-        chosen = [(name, meters[name]) for name in sorted(task.measures & meters.keys())]
+@dataclass
+class _Reader:
+    """Reads the shards in order and hands their samples to the decode threads."""
 
-        def work(raw: RawSample, chosen: list[tuple[str, Meter]] = chosen) -> DecodedSample:
-            return _decode_and_prepare(raw, options, chosen)
+    tasks: Sequence[ShardTask]
+    meters: Mapping[str, Meter]
+    options: PoolOptions
+    pool: DecodePool
+    items: queue.SimpleQueue[_Item] = field(default_factory=queue.SimpleQueue)
+    stopped: threading.Event = field(default_factory=threading.Event)
 
-        try:
-            for item in read_with_retries(task.shard, options):
-                if isinstance(item, RawSample):
-                    job = pool.submit(item, work)
-                    if job is None:
-                        return
-                    items.put((task.shard, job))
-                else:
-                    items.put((task.shard, item))
-        except BaseException as error:  # noqa: BLE001  (handed to the thread that assembles)
-            items.put((task.shard, error))
-            return
+    def run(self) -> None:
+        """Fills `items`, until all is read or `stopped` is set."""
+        for task in self.tasks:
+            try:
+                self._read(task)
+            except BaseException as error:  # noqa: BLE001  (handed to the thread that assembles)
+                self.items.put((task.shard, error))
+                return
+            if self.stopped.is_set():
+                return
+
+    def _read(self, task: ShardTask) -> None:
+        chosen = [self.meters[name] for name in sorted(task.measures & self.meters.keys())]
+
+        def work(raw: RawSample) -> DecodedSample:
+            return _decode_and_prepare(raw, self.options, chosen)
+
+        for item in read_with_retries(task.shard, self.options, self.stopped.wait):
+            if not isinstance(item, RawSample):
+                self.items.put((task.shard, item))
+            elif (job := self.pool.submit(item, work)) is not None:
+                self.items.put((task.shard, job))
+            if self.stopped.is_set():
+                return
 
 
 def read_with_retries(
-    shard: Shard, options: PoolOptions
-) -> Iterator[RawSample | ShardEnd | _Restart]:
+    shard: Shard, options: PoolOptions, pause: Callable[[float], object] = time.sleep
+) -> Iterator[_Read]:
     """The shard's samples and its end; a missing or failing shard is tried again, then recorded."""
-    waits = [*options.retry_seconds, None]
-    for wait in waits:
+    for wait in (*options.retry_seconds, None):
         try:
             yield from read_shard(shard, options)
-        except FileNotFoundError:
-            failure = ShardEnd("shard_missing", 0, SHARD_FAILURES["shard_missing"])
         except CurateError:
             raise
-        except (OSError, ValueError) as cause:  # network, permissions, not Parquet
-            failure = ShardEnd("shard_unreadable", 0, f"{type(cause).__name__}: {cause}"[:300])
+        except Exception as cause:  # noqa: BLE001  (_failure raises again what is a fault of ours)
+            failure = _failure(cause)
         else:
             return
-        yield _Restart(shard)
+        yield _Restart()
         if wait is not None:
-            time.sleep(wait)
+            pause(wait)
     yield failure
+
+
+def _failure(cause: Exception) -> ShardEnd:
+    """What is recorded of a shard that can't be read; what is a fault of our own is raised again."""
+    if isinstance(cause, FileNotFoundError):
+        return ShardEnd("shard_missing", 0, SHARD_FAILURES["shard_missing"])
+    packages = {base.__module__.partition(".")[0] for base in type(cause).__mro__}
+    # Network, permissions, not Parquet.
+    if isinstance(cause, (OSError, ValueError)) or packages & CLIENT_PACKAGES:
+        return ShardEnd("shard_unreadable", 0, f"{type(cause).__name__}: {cause}"[:300])
+    raise cause
 
 
 def read_shard(shard: Shard, options: PoolOptions) -> Iterator[RawSample | ShardEnd]:
@@ -173,86 +189,106 @@ def read_shard(shard: Shard, options: PoolOptions) -> Iterator[RawSample | Shard
             yield from read_parquet(stream, stem, options)
 
 
-def _decode_and_prepare(
-    raw: RawSample, options: PoolOptions, meters: list[tuple[str, Meter]]
-) -> DecodedSample:
-    """Runs in a decode thread; pixels and bytes are let go here, so few are alive at once."""
+def _decode_and_prepare(raw: RawSample, options: PoolOptions, meters: Sequence[Meter]) -> DecodedSample:
+    """Runs in a decode thread; pixels are let go here, so few pictures are alive at once."""
     sample = decode(raw, options)
     if sample.picture is not None and sample.caption is not None:
-        sample.prepared = [meter.prepare(sample.picture, sample.caption) for _, meter in meters]
+        sample.prepared = [meter.prepare(sample.picture, sample.caption) for meter in meters]
     sample.picture = None
-    raw.image = raw.caption = raw.metadata = None
     return sample
 
 
 # --- the assembling thread
 
 
-def _assemble(
-    tasks: Sequence[ShardTask],
-    meters: dict[str, Meter],
-    sizes: dict[str, int],
-    pool: DecodePool,
-    items: queue.SimpleQueue[_Item | None],
-    model: ThreadPoolExecutor,
-) -> Iterator[MeasuredShard]:
-    running: deque[tuple[_Growing, Future[Measured] | None, str, list[int]]] = deque()
-    growing = {task.shard.part: _Growing(task, meters, sizes) for task in tasks}
-    left = len(tasks)
-    while left or running:
-        while running and (len(running) > MODEL_AHEAD or running[0][1] is None or not left):
-            shard, future, name, rows = running.popleft()
-            if future is None:
-                yield shard.result
-            else:
-                shard.result.pieces[name].append((rows, future.result()))
-        if not left:
-            continue
-        where, item = _next(items)
-        shard = growing[where.part]
+@dataclass(frozen=True)
+class _Running:
+    """A batch at the model, or with no batch the end of its shard."""
+
+    shard: _Growing
+    name: str = ""
+    rows: list[int] = field(default_factory=list)
+    measured: Future[Measured] | None = None
+
+
+class _Assembly:
+    """Puts decoded rows into batches, batches through the model, and results into shards.
+
+    Attributes:
+        growing: the shards whose end has not been read yet, by part.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[ShardTask],
+        meters: Mapping[str, Meter],
+        sizes: Mapping[str, int],
+        pool: DecodePool,
+        model: ThreadPoolExecutor,
+    ) -> None:
+        self.growing = {task.shard.part: _Growing(task, sizes) for task in tasks}
+        self._meters = meters
+        self._sizes = sizes
+        self._pool = pool
+        self._model = model
+        self._running: deque[_Running] = deque()
+
+    def take(self, where: Shard, item: DecodeJob | ShardEnd | _Restart | BaseException) -> None:
+        """The next thing that was read of a shard."""
+        shard = self.growing[where.part]
         if isinstance(item, BaseException):
             raise item
         if isinstance(item, _Restart):
-            running = deque(entry for entry in running if entry[0] is not shard)
-            growing[where.part] = _Growing(shard.result.task, meters, sizes)
-            continue
-        if isinstance(item, ShardEnd):
+            self._running = deque(entry for entry in self._running if entry.shard is not shard)
+            self.growing[where.part] = _Growing(shard.result.task, self._sizes)
+        elif isinstance(item, ShardEnd):
             shard.result.end = item
             advance("measure", 0, samples=len(shard.result.samples) % TELL_EVERY)
-            full = shard.flush()
-            left -= 1
-            del growing[where.part]
+            self._run(shard, shard.flush())
+            self._running.append(_Running(shard))
+            del self.growing[where.part]
         else:
-            full = shard.add(pool.result(item))
+            self._run(shard, shard.add(self._pool.result(item)))
             if len(shard.result.samples) % TELL_EVERY == 0:
                 advance("measure", 0, samples=TELL_EVERY)
+
+    def complete(self, ahead: int) -> Iterator[MeasuredShard]:
+        """The shards that are complete; waits for the model until only `ahead` batches are left."""
+        while self._running and (len(self._running) > ahead or self._running[0].measured is None):
+            entry = self._running.popleft()
+            if entry.measured is None:
+                yield entry.shard.result
+            else:
+                entry.shard.result.pieces[entry.name].append((entry.rows, entry.measured.result()))
+
+    def _run(self, shard: _Growing, full: list[tuple[str, _Batch]]) -> None:
         for name, batch in full:
-            running.append((shard, model.submit(meters[name].measure, batch.prepared), name, batch.rows))
-        if isinstance(item, ShardEnd):
-            running.append((shard, None, "", []))
+            measured = self._model.submit(self._meters[name].measure, batch.prepared)
+            self._running.append(_Running(shard, name, batch.rows, measured))
 
 
-def _next(items: queue.SimpleQueue[_Item | None]) -> _Item:
-    item = items.get()
-    if item is None:
-        msg = "the reading thread ended early"
-        raise RuntimeError(msg)
-    return item
+@dataclass
+class _Batch:
+    """Prepared samples of one shard that wait for one measure."""
+
+    rows: list[int] = field(default_factory=list)
+    prepared: list[Any] = field(default_factory=list)
 
 
 class _Growing:
-    """A shard whose rows are still coming in."""
+    """A shard whose rows are still coming in; sizes: measure name -> samples in a batch."""
 
-    def __init__(self, task: ShardTask, meters: dict[str, Meter], sizes: dict[str, int]) -> None:
-        self.names = sorted(task.measures & meters.keys())
-        self.result = MeasuredShard(task, pieces={name: [] for name in self.names})
+    def __init__(self, task: ShardTask, sizes: Mapping[str, int]) -> None:
+        names = sorted(task.measures & sizes.keys())
+        self.result = MeasuredShard(task, pieces={name: [] for name in names})
         self._sizes = sizes
-        self._batches = {name: _Batch() for name in self.names}
+        self._batches = {name: _Batch() for name in names}
 
     def add(self, sample: DecodedSample) -> list[tuple[str, _Batch]]:
         """Takes the next row; returns the batches that it fills."""
         full = []
-        for name, prepared in zip(self.names, sample.prepared, strict=False):
+        # A failed row has nothing prepared, and so joins no batch.
+        for name, prepared in zip(list(self._batches), sample.prepared, strict=False):
             batch = self._batches[name]
             batch.rows.append(len(self.result.samples))
             batch.prepared.append(prepared)

@@ -53,7 +53,7 @@ def _kept_uids(
 
 
 def _header(stream: io.BufferedRandom, count: int) -> None:
-    """npy leaves room for the length to grow, so the header can be written again at the end."""
+    """Writes the header; npy leaves room for the length to grow, so it can be written again."""
     npy.write_array_header_1_0(
         stream, {"descr": npy.dtype_to_descr(UID_DTYPE), "fortran_order": False, "shape": (count,)}
     )

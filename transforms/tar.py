@@ -17,6 +17,12 @@ from typing import IO
 BLOCK = tarfile.BLOCKSIZE
 MAX_EXTENSION_BYTES = 1 << 20  # a PAX or long-name record is far below this; more is an attack
 _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+_WITHOUT_DATA = (
+    *(tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE),
+    *(tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE),
+)
+_PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
+_EXTENSIONS = (*_PAX, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
 class TarEnded(Exception):  # noqa: N818  (an ending, told apart by its code)
@@ -48,6 +54,16 @@ class Member:
         return self.data_offset + _padded(self.size)
 
 
+@dataclass(slots=True)
+class _Extended:
+    """What extension records say of the member that follows them."""
+
+    offset: int | None = None
+    name: str | None = None
+    size: int | None = None
+    sparse: bool = False
+
+
 class TarStream:
     """Iterates over a tar's regular members; `read` gives the current member's bytes."""
 
@@ -61,28 +77,25 @@ class TarStream:
 
         Raises: TarEnded at a cut or damaged place; what came before it is good.
         """
-        name: str | None = None
-        size: int | None = None
-        first: int | None = None
+        extended = _Extended()
         while (info := self._header()) is not None:
-            header_offset = self._offset - BLOCK if first is None else first
-            if info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGLINK):
-                first = header_offset
-                record = self._extension(info)
-                if info.type == tarfile.GNUTYPE_LONGNAME:
-                    name = record.rstrip(b"\0").decode("utf-8", "surrogateescape")
-                elif info.type == tarfile.XHDTYPE:
-                    name, size = _pax(record, name, size, self._offset)
+            offset = self._offset - BLOCK if extended.offset is None else extended.offset
+            if info.type in _EXTENSIONS:
+                extended.offset = offset
+                self._extend(extended, info)
                 continue
-            real = info.size if size is None else size
-            member = Member(name or info.name, header_offset, self._offset, real)
-            name = size = first = None
-            if info.type in _REGULAR and not member.name.endswith("/"):
+            if info.type == tarfile.GNUTYPE_SPARSE:
+                self._skip_sparse_map(info)
+            size = info.size if extended.size is None else extended.size
+            member = Member(extended.name or info.name, offset, self._offset, size)
+            regular = info.type in _REGULAR and not member.name.endswith("/") and not extended.sparse
+            extended = _Extended()
+            if regular:
                 self._current = member
                 yield member
-                self._finish(member)
-            elif info.type not in (tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE):
-                self._skip(_padded(real))
+                self._skip(member.end - self._offset)  # whether or not it was read
+            elif info.type not in _WITHOUT_DATA:
+                self._skip(_padded(size))
 
     def read(self) -> bytes:
         """The bytes of the member that the iteration has just given; once.
@@ -93,39 +106,60 @@ class TarStream:
         if member is None or self._offset != member.data_offset:
             msg = "a member is read once, right after it was given"
             raise ValueError(msg)
-        content = self._stream.read(member.size)
-        self._offset += len(content)
+        content = self._read(member.size)
         if len(content) < member.size:
             detail = f"{member.name} has {len(content)} of its {member.size} bytes"
             raise TarEnded("tar_truncated", self._offset, detail)
         return content
 
     def _header(self) -> tarfile.TarInfo | None:
-        block = self._stream.read(BLOCK)
-        self._offset += len(block)
-        try:
-            return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        except tarfile.EOFHeaderError:
+        block = self._read(BLOCK)
+        if len(block) < BLOCK:
+            detail = "cut inside a header" if block else "no end-of-archive marker"
+            raise TarEnded("tar_truncated", self._offset, detail)
+        if not any(block):
             return None
-        except tarfile.EmptyHeaderError:
-            raise TarEnded("tar_truncated", self._offset, "no end-of-archive marker") from None
-        except tarfile.TruncatedHeaderError:
-            raise TarEnded("tar_truncated", self._offset, "cut inside a header") from None
+        try:
+            info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except (tarfile.HeaderError, ValueError) as cause:
             raise TarEnded("tar_corrupt", self._offset - BLOCK, f"bad header: {cause}") from None
+        if info.size < 0:  # base-256 numbers can be negative
+            raise TarEnded("tar_corrupt", self._offset - BLOCK, f"a member of {info.size} bytes")
+        return info
 
-    def _extension(self, info: tarfile.TarInfo) -> bytes:
-        if not 0 <= info.size <= MAX_EXTENSION_BYTES:
+    def _extend(self, extended: _Extended, info: tarfile.TarInfo) -> None:
+        """Takes what an extension record says of the next member."""
+        if info.size > MAX_EXTENSION_BYTES:
             raise TarEnded("tar_corrupt", self._offset, f"a name record of {info.size} bytes")
-        record = self._stream.read(_padded(info.size))
-        self._offset += len(record)
+        record = self._read(_padded(info.size))[: info.size]
         if len(record) < info.size:
             raise TarEnded("tar_truncated", self._offset, "cut inside a name record")
-        return record[: info.size]
+        if info.type == tarfile.GNUTYPE_LONGNAME:
+            extended.name = record.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+        elif info.type in _PAX:
+            try:
+                _extend_by_pax(extended, record)
+            except ValueError as cause:
+                detail = f"a PAX record that can't be parsed: {cause}"
+                raise TarEnded("tar_corrupt", self._offset, detail) from None
 
-    def _finish(self, member: Member) -> None:
-        """Moves to the next header, whether or not the member was read."""
-        self._skip(member.end - self._offset)
+    def _skip_sparse_map(self, info: tarfile.TarInfo) -> None:
+        """GNU's old sparse headers go on in further blocks; a flag in each says so."""
+        more = info._sparse_structs[1]  # type: ignore[attr-defined]  # noqa: SLF001  (no public name)
+        while more:
+            block = self._read(BLOCK)
+            if len(block) < BLOCK:
+                raise TarEnded("tar_truncated", self._offset, "cut inside a header")
+            more = bool(block[504])
+
+    def _read(self, count: int) -> bytes:
+        """So many bytes, fewer at the file's end only; a network stream may give them in pieces."""
+        pieces = []
+        while count > 0 and (piece := self._stream.read(count)):
+            pieces.append(piece)
+            count -= len(piece)
+            self._offset += len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _skip(self, count: int) -> None:
         while count > 0:
@@ -153,31 +187,34 @@ def end_tar(stream: IO[bytes]) -> None:
 
 def members_of(content: bytes) -> list[tuple[Member, bytes]]:
     """The members of a piece of a tar that was cut at member boundaries, with their bytes."""
-    found = []
     tar = TarStream(io.BytesIO(content + bytes(2 * BLOCK)))
-    for member in tar:
-        found.append((member, tar.read()))
-    return found
+    return [(member, tar.read()) for member in tar]
 
 
 def _padded(size: int) -> int:
     return -(-size // BLOCK) * BLOCK
 
 
-def _pax(record: bytes, name: str | None, size: int | None, offset: int) -> tuple[str | None, int | None]:
-    """Path and size of a PAX record, lines of "<length> <key>=<value>\\n"."""
+def _extend_by_pax(extended: _Extended, record: bytes) -> None:
+    r"""Takes path, size and sparseness from a PAX record, lines of "<length> <key>=<value>\n".
+
+    Raises: ValueError where it is damaged.
+    """
     position = 0
     while position < len(record):
-        try:
-            length = int(record[position : record.index(b" ", position)])
-            key, _, value = record[position : position + length - 1].partition(b" ")[2].partition(b"=")
-            if length <= 0:
-                raise ValueError
-        except ValueError:
-            raise TarEnded("tar_corrupt", offset, "a PAX record that can't be parsed") from None
+        length = int(record[position : record.index(b" ", position)])
+        line = record[position : position + length]
+        if length <= 0 or len(line) < length or not line.endswith(b"\n"):
+            msg = f"a line of {length} bytes at byte {position}"
+            raise ValueError(msg)
+        key, _, value = line[:-1].partition(b" ")[2].partition(b"=")
         if key == b"path":
-            name = value.decode("utf-8", "surrogateescape")
+            extended.name = value.decode("utf-8", "surrogateescape")
         elif key == b"size":
-            size = int(value)
+            extended.size = int(value)
+            if extended.size < 0:
+                msg = f"a member of {extended.size} bytes"
+                raise ValueError(msg)
+        elif key.startswith(b"GNU.sparse."):
+            extended.sparse = True
         position += length
-    return name, size

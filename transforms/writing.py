@@ -18,12 +18,14 @@ from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from PIL import Image
 
-from filters.core.errors import StoreError
+from filters.core.errors import PoolError, StoreError
 from transforms.deciding import PartCounts
 from transforms.pool import PoolOptions, Shard
-from transforms.samples import samples_measure
+from transforms.pools.parquet import read_rows
+from transforms.pools.webdataset import OWN_EXTENSION, split_name
+from transforms.samples import samples_measure, shown
 from transforms.store import Store
 from transforms.tar import TarEnded, end_tar, members_of, write_member
 
@@ -120,7 +122,7 @@ def _write_tar(config: WriteConfig, output: OutputShard, path: Path) -> None:
                 for extension, content in members:
                     write_member(stream, f"{key}.{extension}", content)
                 quality = json.dumps(_quality(config, row), ensure_ascii=False, sort_keys=True)
-                write_member(stream, f"{key}.curate.json", quality.encode())
+                write_member(stream, f"{key}.{OWN_EXTENSION}", quality.encode())
         end_tar(stream)
 
 
@@ -160,11 +162,15 @@ def _read_samples(
     config: WriteConfig, shard: Shard, rows: Sequence[Mapping[str, Any]]
 ) -> Iterator[list[tuple[str, bytes]]]:
     """The members (extension, bytes) of each row, read from the original shard."""
-    with shard.open() as stream:
-        if shard.format == "webdataset":
-            yield from _tar_samples(stream, shard, rows)
-        else:
-            yield from _parquet_samples(stream, config.pool, rows)
+    try:
+        with shard.open() as stream:
+            if shard.format == "webdataset":
+                yield from _tar_samples(stream, shard, rows)
+            else:
+                yield from _parquet_samples(stream, shard, config.pool, rows)
+    except OSError as cause:
+        msg = f"{shard.uri} was measured, but its kept samples can't be read again: {cause}"
+        raise PoolError(msg) from cause
 
 
 def _tar_samples(
@@ -177,13 +183,24 @@ def _tar_samples(
         content = memoryview(stream.read(end - start))
         for row in run:
             offset = row["sample_offset"] - start
-            piece = content[offset : offset + row["sample_bytes"]].tobytes()
-            try:
-                members = members_of(piece)
-            except TarEnded as cause:
-                msg = f"{shard.uri} changed since it was measured: {cause} near byte {row['sample_offset']}"
-                raise StoreError(msg) from cause
-            yield [(_extension(member.name), data) for member, data in members]
+            yield _members(content[offset : offset + row["sample_bytes"]].tobytes(), shard, row)
+
+
+def _members(piece: bytes, shard: Shard, row: Mapping[str, Any]) -> list[tuple[str, bytes]]:
+    """The sample's members (extension, bytes), without strangers that lie between them."""
+    try:
+        named = [(split_name(member.name), content) for member, content in members_of(piece)]
+    except TarEnded as cause:
+        raise _changed(shard, row, str(cause)) from cause
+    mine = [(name[1], content) for name, content in named if name and shown(name[0]) == row["key"]]
+    if not mine:
+        raise _changed(shard, row, f"no member of {row['key']!r}")
+    return [(extension, content) for extension, content in mine if extension.lower() != OWN_EXTENSION]
+
+
+def _changed(shard: Shard, row: Mapping[str, Any], how: str) -> StoreError:
+    where = f"{shard.uri} changed since it was measured: {how} at {row['sample_offset']}"
+    return StoreError(f"{where}; run again to measure it anew")
 
 
 def _runs(rows: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
@@ -202,45 +219,35 @@ def _runs(rows: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]
 
 
 def _parquet_samples(
-    stream: IO[bytes], options: PoolOptions, rows: Sequence[Mapping[str, Any]]
+    stream: IO[bytes], shard: Shard, options: PoolOptions, rows: Sequence[Mapping[str, Any]]
 ) -> Iterator[list[tuple[str, bytes]]]:
-    from transforms.pools.parquet import read_parquet  # noqa: PLC0415
-
-    wanted = iter([row["sample_offset"] for row in rows])
-    target = next(wanted, None)
-    for sample in read_parquet(stream, "", options):
-        if target is None or not hasattr(sample, "row"):
-            return
-        if sample.row == target:
-            image = sample.image or b""
-            members = [(image_extension(image), image)]
-            if sample.caption is not None:
-                members.append(("txt", sample.caption))
-            if sample.metadata is not None:
-                members.append(("json", sample.metadata))
-            yield members
-            target = next(wanted, None)
+    found = read_rows(stream, options, [row["sample_offset"] for row in rows])
+    for row in rows:
+        sample = next(found, None)
+        if sample is None or not sample.image:
+            raise _changed(shard, row, "no image")
+        members = [(image_extension(sample.image), sample.image)]
+        if sample.caption is not None:
+            members.append(("txt", sample.caption))
+        if sample.metadata is not None:
+            members.append(("json", sample.metadata))
+        yield members
 
 
 def image_extension(content: bytes) -> str:
     """The usual extension of an image by its first bytes; Parquet rows have no member name."""
-    from PIL import Image  # noqa: PLC0415
-
     with Image.open(io.BytesIO(content)) as image:
         form = image.format or ""
     return {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif"}.get(form, form.lower())
 
 
-def _extension(name: str) -> str:
-    return name.rsplit("/", 1)[-1].partition(".")[2]
-
-
 def _free_key(key: str, taken: set[str]) -> str:
     """A key for the new shard: the old one made safe as a file name, and unique.
 
-    No absolute path, no `..`, no dot (WebDataset ends keys at the first one).
+    No absolute path, no `..`, no dot (WebDataset ends keys at the first one), no control character.
     """
-    pieces = [piece for piece in re.split(r"[/\\]", key) if piece not in ("", ".", "..")]
+    printable = re.sub(r"[\x00-\x1f\x7f]", "_", key)
+    pieces = [piece for piece in re.split(r"[/\\]", printable) if piece not in ("", ".", "..")]
     safe = "/".join(piece.replace(".", "_") for piece in pieces) or "sample"
     free, number = safe, 1
     while free in taken:

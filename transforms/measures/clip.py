@@ -40,9 +40,7 @@ class Clip(SampleMeasure):
     )
 
     def columns(self, name: str) -> tuple[Column, ...]:
-        return (
-            Column(f"{name}_cosine", pa.float32(), "cosine of image and caption embedding", "-1..1"),
-        )
+        return (Column(f"{name}_cosine", pa.float32(), "cosine of image and caption embedding", "-1..1"),)
 
     def identity(self) -> dict[str, object]:
         # The batch size is part of it: other matrix shapes round differently in the last bit.
@@ -71,7 +69,7 @@ class _Meter:
         self._encoder = encoder
         self._column = column
 
-    def prepare(self, picture: Picture, caption: str) -> Any:  # noqa: ANN401
+    def prepare(self, picture: Picture, caption: str) -> Any:
         return self._encoder.prepare(picture.rgb, caption)
 
     def measure(self, prepared: Sequence[Any]) -> Measured:

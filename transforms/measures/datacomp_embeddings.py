@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from typing import IO, ClassVar, Literal
 
@@ -30,11 +31,17 @@ class DatacompEmbeddings(PoolMeasure):
         if arrays is None:
             code, msg = "shard_unreadable", "no .npz beside the Parquet file, and so no embeddings"
             raise SkipShard(code, msg)
-        with np.load(arrays, allow_pickle=False) as opened:
-            found = {kind: opened[f"{self.model}_{kind}"] for kind in self.encodes}
+        try:
+            with np.load(arrays, allow_pickle=False) as opened:
+                found = {kind: opened[f"{self.model}_{kind}"] for kind in self.encodes}
+        except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as cause:
+            msg = f"the .npz beside the Parquet file has no {self.model} embeddings: {cause}"
+            raise SkipShard("shard_unreadable", msg) from cause
         for kind, array in found.items():
             if len(array) != table.num_rows:
                 msg = f"{self.model}_{kind} has {len(array)} rows, the Parquet file {table.num_rows}"
                 raise SkipShard("shard_unreadable", msg)
         norm = np.linalg.norm(found["img"].astype(np.float32), axis=1)
-        return {f"{name}_norm": pa.array(norm, pa.float32())}, found
+        return {f"{name}_norm": pa.array(norm, pa.float32())}, {
+            kind: array.astype(np.float16, copy=False) for kind, array in found.items()
+        }

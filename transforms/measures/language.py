@@ -12,17 +12,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from filters.core.errors import RecipeError
-from transforms.fingerprints import file_fingerprint
-from transforms.language_detectors import find_detector
+from transforms.fingerprints import weights_fingerprint
+from transforms.language_detectors import find_detector, load_detector
 from transforms.measure import Column, DerivedMeasure, beside
 
 
 class Language(DerivedMeasure):
     """The most probable language of each caption, by a detector that you choose."""
 
-    detector: str = Field(
-        default="langid", description="langid, fasttext, cld3, or an installed plug-in."
-    )
+    detector: str = Field(default="langid", description="langid, fasttext, cld3, or an installed plug-in.")
     model: str | None = Field(default=None, description="Model file, where the detector takes one.")
 
     def columns(self, name: str) -> tuple[Column, ...]:
@@ -32,7 +30,7 @@ class Language(DerivedMeasure):
         )
 
     def identity(self) -> dict[str, object]:
-        weights = file_fingerprint(Path(self.model)) if self.model else None
+        weights = weights_fingerprint(Path(self.model)) if self.model else None
         return {"detector": self.detector, "model": weights}
 
     def located(self, folder: Path) -> Self:
@@ -55,7 +53,7 @@ class Language(DerivedMeasure):
     ) -> Mapping[str, pa.Array]:
         captions = columns["caption"].to_pylist()
         present = [row for row, caption in enumerate(captions) if caption is not None]
-        detect = find_detector(self.detector)(self.model)
+        detect = load_detector(self.detector, self.model)
         codes: list[str | None] = [None] * len(captions)
         probabilities: list[float | None] = [None] * len(captions)
         for row, (code, probability) in zip(present, detect([captions[row] for row in present]), strict=True):

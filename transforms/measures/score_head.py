@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from filters.core.errors import RecipeError
-from transforms.fingerprints import file_fingerprint
+from transforms.fingerprints import weights_fingerprint
 from transforms.measure import Column, DerivedMeasure, beside
 from transforms.score_heads import apply_head, load_head
 
@@ -42,7 +42,7 @@ class ScoreHead(DerivedMeasure):
 
     def identity(self) -> dict[str, object]:
         return {
-            "weights": file_fingerprint(Path(self.checkpoint)),
+            "weights": weights_fingerprint(Path(self.checkpoint)),
             "encoder": self.encoder_name,
             "activation": self.activation,
         }
@@ -68,11 +68,12 @@ class ScoreHead(DerivedMeasure):
         if embeddings is None:
             msg = "a score head needs embeddings"
             raise ValueError(msg)
+        if embeddings.shape[1] == 0:  # no row of the part could be encoded
+            return {f"{name}_score": pa.nulls(len(embeddings), pa.float32())}
         layers = load_head(self.checkpoint)
         starts = range(0, len(embeddings), ROWS_AT_ONCE)
         pieces = [
-            apply_head(layers, embeddings[start : start + ROWS_AT_ONCE], self.activation)
-            for start in starts
+            apply_head(layers, embeddings[start : start + ROWS_AT_ONCE], self.activation) for start in starts
         ]
         scores = np.concatenate(pieces) if pieces else np.empty(0, np.float32)
         return {f"{name}_score": pa.array(scores, pa.float32(), from_pandas=True)}

@@ -10,7 +10,9 @@ from transforms.pool import PoolOptions, RawSample, ShardEnd
 from transforms.tar import Member, TarEnded, TarStream
 
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
+TEXT_EXTENSIONS = frozenset({"txt", "json"})
 MAX_TEXT_BYTES = 1 << 22
+OWN_EXTENSION = "curate.json"  # what a curated shard adds; no metadata of the sample
 # WebDataset's convention: the key ends at the first dot of the file name.
 _KEY = re.compile(r"^((?:.*/)?[^./][^./]*)\.([^/]+)$", re.DOTALL)
 
@@ -29,11 +31,11 @@ def read_tar(stream: IO[bytes], options: PoolOptions) -> Iterator[RawSample | Sh
     end = ShardEnd()
     try:
         for member in tar:
-            match = _KEY.match(member.name)
-            if match is None:
+            named = split_name(member.name)
+            if named is None:
                 ignored += 1
                 continue
-            key, extension = match.group(1), match.group(2).lower()
+            key, extension = named[0], named[1].lower()
             if current is None or key != current.key or extension in extensions:
                 if current is not None:
                     yield current
@@ -45,7 +47,7 @@ def read_tar(stream: IO[bytes], options: PoolOptions) -> Iterator[RawSample | Sh
                 seen.add(key)
             extensions.add(extension)
             taken = member.data_offset + member.size
-            _take(current, member, extension.rsplit(".", 1)[-1], tar, options)
+            _take(current, member, extension, tar, options)
             current.size = member.end - current.offset
     except TarEnded as ended:
         # The member at the cut is lost, and with it the sample it belongs to: the failure record
@@ -57,6 +59,12 @@ def read_tar(stream: IO[bytes], options: PoolOptions) -> Iterator[RawSample | Sh
     yield ShardEnd(end.code, end.offset, end.detail, ignored)
 
 
+def split_name(name: str) -> tuple[str, str] | None:
+    """Key and extension of a member as it is written, or None where it belongs to no sample."""
+    match = _KEY.match(name)
+    return None if match is None else (match.group(1), match.group(2))
+
+
 def _whole(sample: RawSample, taken: int, ended: TarEnded) -> bool:
     """True where image and text are there, and no member of the sample was cut.
 
@@ -66,21 +74,32 @@ def _whole(sample: RawSample, taken: int, ended: TarEnded) -> bool:
     return has_both and taken <= ended.offset
 
 
-def _take(
-    sample: RawSample, member: Member, extension: str, tar: TarStream, options: PoolOptions
-) -> None:
-    if extension in IMAGE_EXTENSIONS and not sample.image_name:
+def _known(sample: RawSample, kind: str, extension: str) -> bool:
+    """True where the sample has this kind of text already and the extension is no better."""
+    return extension != kind and (sample.caption if kind == "txt" else sample.metadata) is not None
+
+
+def _take(sample: RawSample, member: Member, extension: str, tar: TarStream, options: PoolOptions) -> None:
+    """Puts the current member where it belongs in the sample, if it is an image or a text.
+
+    The first image counts. `a.txt` and `a.json` count before `a.some.txt` and `a.some.json`.
+    """
+    kind = extension.rsplit(".", 1)[-1]
+    limit = MAX_TEXT_BYTES
+    if kind in IMAGE_EXTENSIONS:
+        if sample.image_name:
+            return
         sample.image_name = member.name
         sample.image_offset, sample.image_bytes = member.data_offset, member.size
-        if member.size > options.max_member_bytes:
-            sample.failure = sample.failure or "member_too_large"
-            sample.detail = sample.detail or f"{member.name} has {member.size} bytes"
-        else:
-            sample.image = tar.read()
-    elif extension in ("txt", "json") and member.size > MAX_TEXT_BYTES:
+        limit = options.max_member_bytes
+    elif kind not in TEXT_EXTENSIONS or extension == OWN_EXTENSION or _known(sample, kind, extension):
+        return
+    if member.size > limit:
         sample.failure = sample.failure or "member_too_large"
         sample.detail = sample.detail or f"{member.name} has {member.size} bytes"
-    elif extension == "txt":
+    elif kind == "txt":
         sample.caption = tar.read()
-    elif extension == "json":
+    elif kind == "json":
         sample.metadata = tar.read()
+    else:
+        sample.image = tar.read()

@@ -77,9 +77,7 @@ def duplicates(table: pa.Table) -> dict[int, pa.Table]:
     return {int(shard): found.filter(pa.array(where == shard)) for shard in np.unique(where)}
 
 
-def relation_columns(
-    answers: list[pa.Table], compared: NDArray[np.bool_]
-) -> dict[str, pa.Array]:
+def relation_columns(answers: list[pa.Table], compared: NDArray[np.bool_]) -> dict[str, pa.Array]:
     """The columns of one part: `duplicate_of` (uid or null) and `compared`."""
     originals = np.full(len(compared), None, dtype=object)
     for answer in answers:
