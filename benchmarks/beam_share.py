@@ -18,7 +18,7 @@ TARGET = 0.05
 
 def run(*, small: bool) -> Section:
     """One lane of shards with the tiny model, where Beam's share is at its greatest."""
-    shards, per_shard, rounds = (2, 64, 2) if small else (20, PER_SHARD, 5)
+    shards, per_shard, rounds = (2, 64, 2) if small else (20, PER_SHARD, 3)
     checkpoint = trained_tiny()
     tars = [str(tar) for tar in photograph_pool(shards, per_shard)]
     found = call_fresh(

@@ -37,7 +37,7 @@ def run(*, small: bool) -> Section:
             torch_threads=threads,
             checkpoint=checkpoint.plain(),
             tars=[str(tar) for tar in photograph_pool(shards, per_shard)],
-            rounds=1 if small else 4,
+            rounds=1 if small else 3,
         ).value
         ratios.append(median_ratio(found["loop"], found["product"]))
         rows.append(_row(checkpoint, threads, found, ratios[-1]))

@@ -18,7 +18,7 @@ TARGET = 1.15
 
 def run(*, small: bool) -> Section:
     """Three settings: about balanced, bound by the model, bound by decoding."""
-    per_shard, rounds = (64, 1) if small else (PER_SHARD, 5)
+    per_shard, rounds = (64, 1) if small else (PER_SHARD, 3)
     one = [str(tar) for tar in photograph_pool(1, per_shard)]
     layers = call_fresh(balanced_layers, torch_threads=1, tars=one, quick=small).value
     settings = [("balanced", slim(layers), 1 if small else 6)]

@@ -62,8 +62,14 @@ def _shown(path: Path, inner: Path, value: Any) -> str:
 def _means(info: FieldInfo | None) -> str:
     if info is None or not info.description:
         return "see `curate schema` or docs/recipes.md"
-    limits = [str(limit) for limit in info.metadata if "Constraint" not in type(limit).__name__]
-    return info.description + (f" [{', '.join(limits)}]" if limits else "")
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    limits = [
+        f"{said} {getattr(limit, name)}"
+        for limit in info.metadata
+        for name, said in words.items()
+        if getattr(limit, name, None) is not None
+    ]
+    return info.description + (f" ({', '.join(limits)})" if limits else "")
 
 
 def _follow(declared: type[BaseModel], loc: Path) -> tuple[Path, FieldInfo | None, list[str]]:
