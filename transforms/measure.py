@@ -10,8 +10,6 @@ files a new name. Three kinds:
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,8 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from filters.core.catalogue import nearest
-from filters.core.errors import RecipeError
+from filters.core.catalogue import declared_in, names_in
 from transforms.decode import Picture
 from transforms.fingerprints import fingerprint
 
@@ -173,8 +170,7 @@ def beside(folder: Path, path: str | None) -> str | None:
 
 def measure_names() -> list[str]:
     """Every measure's name, sorted."""
-    package = importlib.import_module("transforms.measures")
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    return names_in("transforms.measures")
 
 
 @cache
@@ -183,19 +179,4 @@ def find_measure(kind: str) -> type[Measure]:
 
     Raises: RecipeError for an unknown name, with the nearest known ones.
     """
-    if kind not in measure_names():
-        msg = f"unknown measure {kind!r}; {nearest(kind, measure_names())}"
-        raise RecipeError(msg)
-    module = importlib.import_module(f"transforms.measures.{kind}")
-    declared = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, Measure)
-        and value.__module__ == module.__name__
-        and not value.__name__.startswith("_")
-    ]
-    if len(declared) != 1:
-        msg = f"transforms/measures/{kind}.py must declare exactly one measure"
-        raise TypeError(msg)
-    return declared[0]
+    return declared_in("transforms.measures", kind, Measure)

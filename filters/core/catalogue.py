@@ -1,4 +1,4 @@
-"""Finds a filter by the name a recipe uses: the name of its module in `filters`."""
+"""Finds what a module declares by the name a recipe uses: that of the module."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import importlib
 import pkgutil
 from collections.abc import Iterable
 from functools import cache
+from typing import TypeVar
 
-import filters
 from filters.core.declaration import Filter, FittedFilter, RelationalFilter, RowFilter
 from filters.core.errors import RecipeError
+
+Declared = TypeVar("Declared")
 
 
 def filter_names() -> list[str]:
     """Every filter's name, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(filters.__path__) if not module.ispkg)
+    return names_in("filters")
 
 
 @cache
@@ -24,20 +26,39 @@ def find_filter(name: str) -> type[Filter]:
 
     Raises: RecipeError for an unknown name, with the nearest known ones.
     """
-    if name not in filter_names():
-        msg = f"unknown filter {name!r}; {nearest(name, filter_names())}"
+    return declared_in("filters", name, Filter)
+
+
+def names_in(package: str) -> list[str]:
+    """The names of a package's own modules, sorted; sub-packages are not among them."""
+    path = importlib.import_module(package).__path__
+    return sorted(module.name for module in pkgutil.iter_modules(path) if not module.ispkg)
+
+
+def declared_in(package: str, name: str, base: type[Declared]) -> type[Declared]:
+    """The one class that the package's module of this name declares.
+
+    base: what it is derived from; its name is what messages call it.
+    Raises: RecipeError for an unknown name, with the nearest known ones; TypeError where the
+    module declares none, or more than one.
+    """
+    kind = base.__name__.lower()
+    known = names_in(package)
+    if name not in known:
+        msg = f"unknown {kind} {name!r}; {nearest(name, known)}"
         raise RecipeError(msg)
-    module = importlib.import_module(f"filters.{name}")
+    module = importlib.import_module(f"{package}.{name}")
     declared = [
         value
         for value in vars(module).values()
         if isinstance(value, type)
-        and issubclass(value, Filter)
+        and issubclass(value, base)
         and value.__module__ == module.__name__
         and not value.__name__.startswith("_")
     ]
     if len(declared) != 1:
-        msg = f"filters/{name}.py must declare exactly one filter, but declares {len(declared)}"
+        where = f"{package.replace('.', '/')}/{name}.py"
+        msg = f"{where} must declare exactly one {kind}, but declares {len(declared)}"
         raise TypeError(msg)
     return declared[0]
 
