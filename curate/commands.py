@@ -21,6 +21,7 @@ from curate.query import connect, describe_views, open_decision, run_sql
 from curate.recipe import load_recipe
 from curate.report import write_report
 from curate.report.terminal import print_summary
+from curate.report.wording import clean_text
 from curate.run import RunOptions, RunResult, run_recipe
 from curate.target import Target
 from filters.core.errors import QueryError
@@ -90,23 +91,28 @@ def explain_command(store: Store, name: str, ledger: str | None) -> None:
         _print_explanation(found)
 
 
+def safe_text(text: object) -> str:
+    """Text of a pool as a terminal may show it: no markup, no control character to obey."""
+    return escape(clean_text(str(text)))
+
+
 def _print_explanation(found: Explanation) -> None:
     sample = found.sample
     colour = {"keep": "green", "drop": "red", "quarantine": "yellow"}.get(sample["verdict"], "magenta")
     by = f" by {escape(sample['dropped_by'])}" if sample["dropped_by"] else ""
     out.print(f"[bold {colour}]{sample['verdict']}[/]{by}")
-    out.print(f"uid      {sample['uid']}\nkey      {escape(sample['key'])}")
-    out.print(f"place    {escape(sample['shard'])}, row {sample['row']}")
-    out.print(f"caption  {escape(str(sample['caption'] or '—'))}")
+    out.print(f"uid      {sample['uid']}\nkey      {safe_text(sample['key'])}")
+    out.print(f"place    {safe_text(sample['shard'])}, row {sample['row']}")
+    out.print(f"caption  {safe_text(sample['caption'] or '—')}")
     if sample["failure"]:
-        out.print(f"failure  {sample['failure']}: {escape(sample['failure_detail'] or '')}")
+        out.print(f"failure  {sample['failure']}: {safe_text(sample['failure_detail'] or '')}")
     if sample["duplicate_of"]:
         out.print(f"copy of  {sample['duplicate_of']}")
     if found.votes:
         table = plain_table("", "filter", "value", "bound", "vote")
         for vote in found.votes:
             mark = "→" if vote.decided else ""
-            table.add_row(mark, vote.filter, escape(vote.value), escape(vote.bound), vote.vote)
+            table.add_row(mark, vote.filter, safe_text(vote.value), escape(vote.bound), vote.vote)
         out.print()
         out.print(table)
 
@@ -139,7 +145,7 @@ def query_command(store: Store, sql: str | None, ledger: str | None, output: str
 def _print_answer(answer: pa.Table) -> None:
     table = plain_table(*answer.column_names)
     for row in answer.slice(0, MAX_ROWS).to_pylist():
-        table.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
+        table.add_row(*("" if value is None else safe_text(value) for value in row.values()))
     out.print(table)
     if answer.num_rows > MAX_ROWS:
         out.print(f"… {answer.num_rows - MAX_ROWS} more rows: use LIMIT, or --format csv", style="dim")

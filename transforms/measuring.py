@@ -133,10 +133,8 @@ def _commit(found: MeasuredShard, config: MeasureConfig, lacking: frozenset[str]
         return ShardReport(shard.part, shard.uri, 0, 0, (), end.code, end.detail, complete=False)
     table = samples_table(shard, found.samples)
     if "samples" in lacking:
-        _write_failures(config, shard, end, table, [sample.raw.image_name for sample in found.samples])
-        marker = {"shard": shard.uri, "end": end.code, "ignored_members": end.ignored_members}
-        marker["failed_rows"] = table.num_rows - table["failure"].null_count
-        config.store.write_part(config.samples.group, shard.part, table, marker=marker)
+        members = [sample.raw.image_name for sample in found.samples]
+        _write_samples(config, shard, end, table, members)
     else:
         _check_same_rows(config, shard, table)
     for measure in config.of_kind(SampleMeasure):
@@ -144,6 +142,20 @@ def _commit(found: MeasuredShard, config: MeasureConfig, lacking: frozenset[str]
             _write_measure(config.store, shard, measure, found)
     _derive(shard, config, lacking)
     return _report(shard, config, lacking, end)
+
+
+def _write_samples(
+    config: MeasureConfig, shard: Shard, end: ShardEnd, table: pa.Table, members: Sequence[str] = ()
+) -> None:
+    """Commits the samples table of a shard, after the failures that it holds."""
+    _write_failures(config, shard, end, table, members)
+    marker = {
+        "shard": shard.uri,
+        "end": end.code,
+        "ignored_members": end.ignored_members,
+        "failed_rows": table.num_rows - table["failure"].null_count,
+    }
+    config.store.write_part(config.samples.group, shard.part, table, marker=marker)
 
 
 def _write_measure(store: Store, shard: Shard, measure: NamedMeasure, found: MeasuredShard) -> None:
@@ -263,10 +275,7 @@ def _take_metadata(shard: Shard, config: MeasureConfig, lacking: frozenset[str])
         table = _read_metadata(shard, config.pool)
         if "samples" in lacking:
             samples = _metadata_samples(shard, table)
-            _write_failures(config, shard, ShardEnd(), samples)
-            marker = {"shard": shard.uri, "end": None, "ignored_members": 0}
-            marker["failed_rows"] = len(samples) - samples["failure"].null_count
-            config.store.write_part(config.samples.group, shard.part, samples, marker=marker)
+            _write_samples(config, shard, ShardEnd(), samples)
         for measure in config.of_kind(PoolMeasure):
             if measure.name in lacking and isinstance(measure.options, PoolMeasure):
                 with _npz_beside(shard) as arrays:

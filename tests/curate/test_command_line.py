@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from curate import cli
+from tests.pools import photo, sample, write_tar
 
 RECIPE = """\
 name: tiny
@@ -114,6 +115,25 @@ def test_query_prints_a_table_csv_and_json(
     assert curate(monkeypatch, "query", str(store), sql, "--format", "json") == 0
     rows = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert rows == [{"dropped_by": "min_side_pixels", "n": 5}, {"dropped_by": None, "n": 7}]
+
+
+def test_a_caption_cannot_command_the_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+    recipe: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    caption = "a picture \x1b[2J that clears [red]the screen[/red]"
+    write_tar(tmp_path / "hostile" / "0.tar", sample("one", photo(1), caption))
+    target = str(tmp_path / "out")
+    assert (
+        curate(monkeypatch, "run", str(recipe), "--pool", str(tmp_path / "hostile"), "--store", target) == 0
+    )
+    assert curate(monkeypatch, "explain", target, "one") == 0
+    assert curate(monkeypatch, "query", target, "SELECT caption FROM samples") == 0
+    said = capfd.readouterr().out
+    assert "\x1b" not in said
+    assert said.count("[red]the screen[/red]") == 2
 
 
 def test_schema_option_lists_every_view(
