@@ -18,7 +18,14 @@ from pydantic import ValidationError
 from filters.core.errors import ModelError
 from tests.pools import photo, sample, write_tar
 from tests.transforms.reading import measure, named, shards_of
-from transforms.encoders import ClipEncoder, check_model, load_encoder, resolve_device, weights_identity
+from transforms.encoders import (
+    ClipEncoder,
+    check_model,
+    encode_captions,
+    load_encoder,
+    resolve_device,
+    weights_identity,
+)
 from transforms.measure import NamedMeasure
 from transforms.pool import PoolOptions
 from transforms.samples import samples_measure
@@ -131,6 +138,29 @@ def hungry(most: int, count: int) -> tuple[Hungry, Any]:
     pairs = [(torch.randn(4, generator=generator), torch.tensor([at])) for at in range(count)]
     model = Hungry(most)
     return model, ClipEncoder(model, None, None, "cpu", half=False).encode(pairs)
+
+
+@pytest.mark.parametrize("captions", [["cat"], ["a photo of a cat", "a", ""], ["word " * 200, "cat"]])
+@pytest.mark.parametrize("kind", ["causal", "pooled_last", "custom_text"])
+def test_captions_without_their_padding_encode_as_with_it(kind: str, captions: list[str]) -> None:
+    text = {"context_length": 24, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2}
+    torch.manual_seed(0)
+    if kind == "custom_text":
+        built: Any = open_clip.CustomTextCLIP(TINY["embed_dim"], TINY["vision_cfg"], text)
+    else:
+        pooling = {"pool_type": "last"} if kind == "pooled_last" else {}
+        built = open_clip.CLIP(TINY["embed_dim"], TINY["vision_cfg"], {**text, **pooling})
+    built.eval()
+    widths: list[int] = []
+    embedding = next(module for module in built.modules() if isinstance(module, torch.nn.Embedding))
+    embedding.register_forward_hook(lambda _module, given, _found: widths.append(given[0].shape[1]))
+    tokens = open_clip.SimpleTokenizer(context_length=24)(captions)
+    with torch.inference_mode():
+        found = encode_captions(built, tokens)
+        whole = built.encode_text(tokens)
+    np.testing.assert_allclose(found.numpy(), whole.numpy(), rtol=1e-5, atol=1e-6)
+    short = kind == "causal" and len(captions[0]) < 100
+    assert widths == [8 if short else 24, 24]
 
 
 def test_a_batch_is_halved_until_it_fits() -> None:
