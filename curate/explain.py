@@ -11,7 +11,7 @@ import pyarrow as pa
 from curate.query import Decision, connect, run_sql
 from filters.core.catalogue import find_filter
 from filters.core.decide import Step, columns_read
-from filters.core.declaration import Columns, RelationalFilter
+from filters.core.declaration import Columns
 from filters.core.errors import QueryError
 from transforms.deciding import flat
 
@@ -76,7 +76,7 @@ def _explain(decision: Decision, steps: tuple[Step, ...], row: pa.Table) -> Expl
     }
     columns["shard_number"] = pa.array([part["number"]], pa.int32())
     for step in steps:
-        if isinstance(step.rule, RelationalFilter):
+        if step.rule.relation is not None:
             group = decision.manifest["relations"][step.name]
             table = decision.store.read_part(group, part["part"]).slice(sample["row"], 1)
             columns.update({step.column(name): flat(table[name]) for name in table.column_names})
@@ -86,7 +86,7 @@ def _explain(decision: Decision, steps: tuple[Step, ...], row: pa.Table) -> Expl
 def _vote(step: Step, columns: Columns, sample: Mapping[str, Any]) -> Vote:
     judgement = step.judge(columns)
     vote = "null" if judgement.null[0] else "keep" if judgement.passes[0] else "drop"
-    if vote == "null" and isinstance(step.rule, RelationalFilter):
+    if vote == "null" and step.rule.relation is not None:
         vote = "not compared"
     value = judgement.value[0]
     value = value.as_py() if isinstance(value, pa.Scalar) else value

@@ -15,24 +15,23 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import apache_beam as beam
-import pyarrow as pa
 from apache_beam.transforms.combiners import ToList
 
 from curate.engine import Engine
 from curate.plan import Plan
 from filters.core.decide import Step
-from filters.core.declaration import FittedFilter, RelationalFilter
+from filters.core.declaration import FittedFilter
 from transforms import beam_steps as steps
 from transforms.deciding import DecideConfig, DecidePart, PartCounts
 from transforms.measuring import ShardReport
 from transforms.pool import Shard
 from transforms.progress import begin
+from transforms.relating import Relation, find_relation
+from transforms.relating import Scope as RelationScope
 from transforms.writing import OutputShard, WriteConfig
 
 Element = TypeVar("Element")
 Say = Callable[[str], None]
-ByBucket = tuple[int, pa.Table]
-ByNumber = tuple[int, DecidePart]
 
 
 @dataclass(frozen=True)
@@ -65,25 +64,20 @@ class Flow:
                 | "Advance" >> beam.ParDo(steps.AdvanceFit(config.store, step, scope.artefact))
             )
 
-    def relate(self, step: Step, before: Sequence[Step], config: DecideConfig, scope: Scope) -> None:
-        """Compares survivors: what each part brings, by bucket; the answers go back by part."""
-        begin(f"relate {step.name}", len(scope.parts))
-        bring = beam.ParDo(steps.RelationEntries(config, before, step))
-        compare = beam.ParDo(steps.CompareBucket(step))
-        number = beam.Map(lambda part: (part.number, part))
-        with self.engine.pipeline() as pipeline:
-            parts = pipeline | "Parts" >> beam.Create(scope.parts, reshuffle=True)
-            answers = (
-                parts
-                | "Bring" >> bring.with_output_types(ByBucket)
-                | "ByBucket" >> beam.GroupByKey()
-                | "Compare" >> compare.with_output_types(ByBucket)
-            )
-            _ = (
-                {"parts": parts | "Number" >> number.with_output_types(ByNumber), "answers": answers}
-                | "ByPart" >> beam.CoGroupByKey()
-                | "Write" >> beam.ParDo(steps.WriteRelation(config, before, step))
-            )
+    def relate(self, relation: Relation, parts: Sequence[DecidePart]) -> None:
+        """Compares survivors, stage by stage; only descriptors of tasks are elements."""
+        for stage in relation.stages:
+            tasks = relation.waiting(stage, parts)
+            if not tasks:
+                continue
+            begin(f"{relation.scope.step.name}: {stage}", len(tasks))
+            with self.engine.pipeline() as pipeline:
+                _ = (
+                    pipeline
+                    | "Tasks" >> beam.Create(tasks, reshuffle=True)
+                    | "Run" >> beam.ParDo(steps.RunTask(relation, stage))
+                )
+        relation.finish(parts)
 
     def decide(self, config: DecideConfig, parts: Sequence[DecidePart]) -> list[PartCounts]:
         """Writes the ledger; returns each part's counts, in pool order."""
@@ -128,29 +122,29 @@ class Scope:
         """The file of what a fitted filter judges with."""
         return f"artefacts/{self.fingerprint}.json"
 
-    @property
-    def relation(self) -> str:
-        """The group of the columns that compare survivors."""
-        return f"relations/{self.fingerprint}"
-
 
 def prepare_steps(flow: Flow, config: DecideConfig, parts: Sequence[DecidePart]) -> DecideConfig:
     """Brings every fitted and relational filter to where it can judge, in the recipe's order."""
     names = [part.part for part in parts]
+    rows = sum(part.rows for part in parts)
     ready: list[Step] = []
     for number, step in enumerate(config.steps, start=1):
         scope = Scope(parts, flow.plan.decision_fingerprint(number, names))
-        if isinstance(step.rule, FittedFilter):
-            ready.append(_fit(flow, step, ready, config, scope))
-            continue
-        if isinstance(step.rule, RelationalFilter):
-            config = replace(config, relations={**config.relations, step.name: scope.relation})
-            done = set(config.store.folder.names(scope.relation))
-            if any(f"{name}.done.json" not in done for name in names):
-                flow.say(f"comparing survivors for {step.name}")
-                flow.relate(step, ready, config, scope)
-        ready.append(step)
+        if step.rule.relation is not None:
+            group = f"relations/{flow.plan.relation_fingerprint(number, names)}"
+            config = replace(config, relations={**config.relations, step.name: group})
+            _relate(flow, RelationScope(config, tuple(ready), step, group, rows, flow.engine.workers), parts)
+        fitted = isinstance(step.rule, FittedFilter)
+        ready.append(_fit(flow, step, ready, config, scope) if fitted else step)
     return replace(config, steps=tuple(ready))
+
+
+def _relate(flow: Flow, scope: RelationScope, parts: Sequence[DecidePart]) -> None:
+    """Compares the survivors, unless that was done before."""
+    relation = find_relation(scope)
+    if not relation.complete():
+        flow.say(f"comparing survivors for {scope.step.name}")
+        flow.relate(relation, parts)
 
 
 def _fit(flow: Flow, step: Step, before: Sequence[Step], config: DecideConfig, scope: Scope) -> Step:

@@ -25,6 +25,7 @@ from transforms.measure import (
 )
 from transforms.measuring import DoneParts, MeasureConfig, missing_measures
 from transforms.pool import Shard, list_pool
+from transforms.relating import relation_class
 from transforms.samples import samples_measure
 from transforms.store import Store
 
@@ -100,10 +101,37 @@ class Plan:
             for step in self.recipe.steps[:steps]
         ]
         groups = sorted({self.writers[name] for name in self._read(steps) if name in self.writers})
-        return fingerprint([rules, self.samples.group, groups, list(parts)])
+        return fingerprint([rules, self.samples.group, groups + self._compared(steps), list(parts)])
+
+    def relation_fingerprint(self, steps: int, parts: Sequence[str]) -> str:
+        """Names what the last of so many steps compares: the survivors before it, and how.
+
+        Thresholds are not part of it, so they can be chosen again without comparing again.
+        """
+        rule = self.recipe.steps[steps - 1].rule
+        kind = relation_class(str(rule.relation))
+        options = {name: rule.model_dump(mode="json")[name] for name in rule.relation_options}
+        groups = [self.writers[name] for name in sorted(rule.reads()) if name in self.writers]
+        groups += [self.embeddings[name] for name in rule.embeddings()]
+        before = self.decision_fingerprint(steps - 1, parts)
+        return fingerprint([before, rule.relation, kind.version, options, groups])
+
+    @cached_property
+    def embeddings(self) -> dict[str, str]:
+        """Name of the embeddings, such as clip_image -> the folder of the store that holds them."""
+        return {
+            f"{measure.name}_{word}": f"embeddings/{measure.folder}/{kind}"
+            for measure in self.measures
+            for kind, word in (("img", "image"), ("txt", "text"))
+            if kind in getattr(measure.options, "encodes", ())
+        }
 
     def _read(self, steps: int) -> set[str]:
         return {name for step in self.recipe.steps[:steps] for name in step.rule.reads()}
+
+    def _compared(self, steps: int) -> list[str]:
+        names = {name for step in self.recipe.steps[:steps] for name in step.rule.embeddings()}
+        return sorted(self.embeddings[name] for name in names)
 
 
 def make_plan(recipe: Recipe, pool: Sequence[str], store: Store) -> Plan:
@@ -205,11 +233,26 @@ def _check_columns(plan: Plan) -> None:
         for name in step.rule.reads():
             if name not in known:
                 raise MissingSignal(_missing(plan, step.name, name, known))
+        for name in step.rule.embeddings():
+            if name not in plan.embeddings:
+                raise MissingSignal(_no_embeddings(plan, step.name, name))
         try:
             step.rule.check(known)
         except ValueError as cause:
             msg = f"filter {step.name}: {cause}"
             raise RecipeError(msg) from cause
+
+
+def _no_embeddings(plan: Plan, step: str, name: str) -> str:
+    said = (
+        f"filter {step} compares the embeddings {name!r}, which no measure of this recipe and pool writes; "
+    )
+    measure = name.rpartition("_")[0]
+    if measure in plan.unused:
+        return said + f"the measure {measure!r} needs images, but this pool holds DataComp metadata only"
+    if not plan.embeddings:
+        return said + f"add to `measures`: `{measure or 'clip'}: {{measure: clip, model: …, pretrained: …}}`"
+    return said + nearest(name, plan.embeddings)
 
 
 def _missing(plan: Plan, step: str, name: str, known: dict[str, pa.DataType]) -> str:

@@ -115,7 +115,9 @@ def _decide(
     flow: Flow, ledger: str, parts: Sequence[DecidePart], failed: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
     plan = flow.plan
-    config = DecideConfig(plan.store, plan.writers, plan.recipe.steps, f"ledger/{ledger}", {})
+    config = DecideConfig(
+        plan.store, plan.writers, plan.recipe.steps, f"ledger/{ledger}", {}, plan.embeddings
+    )
     config = prepare_steps(flow, config, parts)
     flow.say(f"deciding {sum(part.rows for part in parts)} samples")
     counts = flow.decide(config, parts)

@@ -21,6 +21,7 @@ class DropExactDuplicates(RelationalFilter):
     shorthand: ClassVar[str] = "by"
     relation: ClassVar[str] = "exact_duplicates"
     relation_reads: ClassVar[tuple[str, ...]] = ("duplicate_of", "compared")
+    relation_options: ClassVar[tuple[str, ...]] = ("by", "same_caption")
 
     by: Literal["bytes", "pixels"] = Field(default="bytes", description="What must be equal.")
     same_caption: bool = Field(

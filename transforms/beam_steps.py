@@ -22,6 +22,7 @@ from transforms.deciding import DecideConfig, DecidePart, PartCounts
 from transforms.measuring import MeasureConfig, ShardReport, measure_shards
 from transforms.pool import Shard
 from transforms.progress import advance
+from transforms.relating import Relation, Task
 from transforms.store import Store
 from transforms.writing import OutputShard, WriteConfig, write_shard
 
@@ -146,41 +147,17 @@ class AdvanceFit(beam.DoFn):
         yield self._name
 
 
-class RelationEntries(beam.DoFn):
-    """What one part brings to a comparison, keyed by bucket."""
+class RunTask(beam.DoFn):
+    """Does one task of a stage of a comparison."""
 
-    def __init__(self, config: DecideConfig, before: Sequence[Step], step: Step) -> None:
-        self._config, self._before, self._step = config, tuple(before), step
+    def __init__(self, relation: Relation, stage: str) -> None:
+        self._relation, self._stage = relation, stage
 
-    def process(self, part: DecidePart) -> Iterator[tuple[int, pa.Table]]:
-        """Yields (bucket, table)."""
-        yield from deciding.relation_entries(self._config, part, self._before, self._step)
-
-
-class CompareBucket(beam.DoFn):
-    """Compares the rows of one bucket."""
-
-    def __init__(self, step: Step) -> None:
-        self._step = step
-
-    def process(self, bucket: tuple[int, Iterable[pa.Table]]) -> Iterator[tuple[int, pa.Table]]:
-        """Yields (shard number, answers)."""
-        module = deciding.relation_module(self._step)
-        yield from module.duplicates(pa.concat_tables(bucket[1])).items()
-
-
-class WriteRelation(beam.DoFn):
-    """Commits the relation columns of one part, from the answers of all buckets."""
-
-    def __init__(self, config: DecideConfig, before: Sequence[Step], step: Step) -> None:
-        self._config, self._before, self._step = config, tuple(before), step
-
-    def process(self, grouped: tuple[int, dict[str, Iterable[Any]]]) -> Iterator[int]:
-        """Yields how many rows of the part have an original."""
-        part = next(iter(grouped[1]["parts"]))
-        answers = list(grouped[1]["answers"])
-        yield deciding.write_relation(self._config, part, self._before, self._step, answers)
-        advance(f"relate {self._step.name}", 1)
+    def process(self, task: Task) -> Iterator[int]:
+        """Yields the task's number; what it made lies in the store."""
+        self._relation.perform(self._stage, task)
+        advance(f"{self._relation.scope.step.name}: {self._stage}", 1)
+        yield task.number
 
 
 class DecideParts(beam.DoFn):

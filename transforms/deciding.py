@@ -6,17 +6,15 @@ which order an engine calls it.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.core.decide import VERDICTS, Step, columns_read, decide, survivors
-from filters.core.declaration import Accumulator, Columns, FittedFilter, RelationalFilter
+from filters.core.declaration import Accumulator, Columns, FittedFilter
 from filters.core.errors import InvariantBroken
 from transforms.store import Store
 
@@ -39,6 +37,8 @@ class DecideConfig:
     Attributes:
         writers: column -> the group of the store that holds it.
         ledger: the group that the ledger is written to.
+        relations: step -> the group of its relation columns.
+        embeddings: name, such as clip_image -> the folder of the store that holds them.
     """
 
     store: Store
@@ -46,6 +46,7 @@ class DecideConfig:
     steps: tuple[Step, ...]
     ledger: str
     relations: dict[str, str]
+    embeddings: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def read_columns(
     if "shard_number" in names:
         found["shard_number"] = pa.array(np.full(part.rows, part.number, np.int32))
     for step in steps:
-        if isinstance(step.rule, RelationalFilter):
+        if step.rule.relation is not None:
             table = config.store.read_part(config.relations[step.name], part.part)
             found.update({step.column(name): flat(table[name]) for name in table.column_names})
     return found
@@ -115,44 +116,13 @@ def accumulate_part(
         msg = f"{step.name} is not being fitted"
         raise TypeError(msg)
     earlier = before if rule.population() == "survivors" else ()
-    columns = read_columns(config, part, [*rule.fit_reads(), *columns_read(earlier)], earlier)
+    columns = read_columns(config, part, [*rule.fit_reads(), *columns_read(earlier)], (*earlier, step))
+    columns = step.view(columns)
     if rule.population() == "survivors":
         alive = pa.array(survivors(columns, earlier))
-        columns = {name: columns[name].filter(alive) for name in rule.fit_reads()}
+        names = (*rule.fit_reads(), *rule.relation_reads)
+        columns = {name: columns[name].filter(alive) for name in names}
     return rule.accumulate(step.artefact, columns)
-
-
-def relation_module(step: Step) -> Any:
-    """The module in `transforms.relations` that writes this step's columns."""
-    if not isinstance(step.rule, RelationalFilter):
-        msg = f"{step.name} compares nothing"
-        raise TypeError(msg)
-    return importlib.import_module(f"transforms.relations.{step.rule.relation}")
-
-
-def relation_entries(
-    config: DecideConfig, part: DecidePart, before: Sequence[Step], step: Step
-) -> Iterator[tuple[int, pa.Table]]:
-    """What one part brings to the comparison, by bucket."""
-    columns = read_columns(config, part, [*step.rule.reads(), *columns_read(before)], before)
-    alive = survivors(columns, before)
-    yield from relation_module(step).entries(step.rule, columns, alive, part.number)
-
-
-def write_relation(
-    config: DecideConfig,
-    part: DecidePart,
-    before: Sequence[Step],
-    step: Step,
-    answers: list[pa.Table],
-) -> int:
-    """Commits the relation columns of one part; returns how many rows have an original."""
-    columns = read_columns(config, part, [*step.rule.reads(), *columns_read(before)], before)
-    module = relation_module(step)
-    compared = module.compared_rows(step.rule, columns, survivors(columns, before))
-    table = pa.table(module.relation_columns(answers, compared))
-    config.store.write_part(config.relations[step.name], part.part, table, marker={})
-    return sum(answer.num_rows for answer in answers)
 
 
 def decide_part(config: DecideConfig, part: DecidePart) -> PartCounts:

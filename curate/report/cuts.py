@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from curate.query import Decision
 from filters.core.decide import Step
-from filters.core.declaration import Columns, FittedFilter, Judgement, RelationalFilter
+from filters.core.declaration import Columns, FittedFilter, Judgement
 from transforms.deciding import flat
 
 Sign = Literal["≥", "≤"]
@@ -61,7 +61,7 @@ def cuts(step: Step, types: Mapping[str, pa.DataType]) -> list[Cut]:
     numeric = [name for name in plain if name in types]
     found = [_named_cut(step, field, numeric) for field in type(step.rule).model_fields]
     drawn = [cut for cut in found if cut is not None]
-    if numeric == plain and numeric and not isinstance(step.rule, RelationalFilter):
+    if numeric == plain and numeric and step.rule.relation is None:
         shown = {name: types[name] for name in numeric}
         for bound in bounds(step):
             seen = _confirmed(step, bound, shown)
@@ -77,7 +77,7 @@ def bound_words(decision: Decision, step: Step, types: Mapping[str, pa.DataType]
         for name in step.rule.reads()
     }
     parts = [part["part"] for part in decision.manifest["parts"] if part["rows"]]
-    if isinstance(step.rule, RelationalFilter):
+    if step.rule.relation is not None:
         if not parts:
             return _options_in_words(step)
         table = decision.store.read_part(decision.manifest["relations"][step.name], parts[0]).slice(0, 0)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TypeVar
 
-from filters.core.declaration import Filter, FittedFilter, RelationalFilter, RowFilter
+from filters.core.declaration import Filter, FittedFilter
 from filters.core.errors import RecipeError
 
 Declared = TypeVar("Declared")
@@ -65,8 +65,9 @@ def declared_in(package: str, name: str, base: type[Declared]) -> type[Declared]
 
 def filter_kind(declared: type[Filter]) -> str:
     """How the filter decides: "row", "fitted" or "relational"."""
-    kinds = {RowFilter: "row", FittedFilter: "fitted", RelationalFilter: "relational"}
-    return next(kind for base, kind in kinds.items() if issubclass(declared, base))
+    if declared.relation is not None:
+        return "relational"
+    return "fitted" if issubclass(declared, FittedFilter) else "row"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

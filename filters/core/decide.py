@@ -21,7 +21,6 @@ from filters.core.declaration import (
     Filter,
     FittedFilter,
     Judgement,
-    RelationalFilter,
     RowFilter,
 )
 
@@ -50,17 +49,18 @@ class Step:
         """The name under which a relation's column for this step stands among the columns."""
         return f"{self.name}/{relation_column}"
 
+    def view(self, columns: Columns) -> Columns:
+        """The columns with this step's relation columns under the names that its rule reads."""
+        return {**columns, **{name: columns[self.column(name)] for name in self.rule.relation_reads}}
+
     def judge(self, columns: Columns) -> Judgement:
         """What the filter says of every row; columns hold its `reads` and relation columns."""
         if isinstance(self.rule, FittedFilter):
             if self.artefact is None:
                 msg = f"filter {self.name} is not fitted yet"
                 raise ValueError(msg)
-            return self.rule.judge(columns, self.artefact)
-        if isinstance(self.rule, RelationalFilter):
-            plain = {name: columns[self.column(name)] for name in self.rule.relation_reads}
-            return self.rule.judge({**columns, **plain})
-        return cast("RowFilter", self.rule).judge(columns)
+            return self.rule.judge(self.view(columns), self.artefact)
+        return cast("RowFilter", self.rule).judge(self.view(columns))
 
 
 def columns_read(steps: Sequence[Step]) -> list[str]:

@@ -45,6 +45,12 @@ class Filter(BaseModel):
 
     # The field that `- min_side_pixels: 200` fills; None where options must be named.
     shorthand: ClassVar[str | None] = None
+    # The module of `transforms.relations` that compares the rows alive before this filter; the
+    # columns it writes, row-aligned; and the options they depend on: others can change without
+    # comparing again.
+    relation: ClassVar[str | None] = None
+    relation_reads: ClassVar[tuple[str, ...]] = ()
+    relation_options: ClassVar[tuple[str, ...]] = ()
 
     on_null: OnNull = Field(
         default="quarantine",
@@ -54,6 +60,10 @@ class Filter(BaseModel):
     def reads(self) -> tuple[str, ...]:
         """The signal columns that the rule needs."""
         raise NotImplementedError
+
+    def embeddings(self) -> tuple[str, ...]:
+        """The embeddings that the relation compares, such as clip_image."""
+        return ()
 
     def check(self, types: dict[str, pa.DataType]) -> None:
         """Raises ValueError where a column that the rule reads has a type it can't judge."""
@@ -108,22 +118,10 @@ class FittedFilter(Filter):
         raise NotImplementedError
 
 
-class RelationalFilter(Filter):
-    """A rule over columns that compare survivors, which a relation of `transforms` writes.
-
-    `relation` names the module in `transforms.relations`; `relation_reads` are the columns it
-    writes, row-aligned, for the rows that were alive before this filter.
-    """
+class RelationalFilter(RowFilter):
+    """A rule over columns that compare survivors; rows that were not compared are null."""
 
     relation: ClassVar[str]
-    relation_reads: ClassVar[tuple[str, ...]]
-
-    def judge(self, columns: Columns) -> Judgement:
-        """The judgement of every row; rows that were not compared are null."""
-        raise NotImplementedError
-
-
-AnyFilter: TypeAlias = "RowFilter | FittedFilter | RelationalFilter"
 
 
 def numbers(column: pa.Array) -> Numbers:

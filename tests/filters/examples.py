@@ -17,7 +17,6 @@ from filters.core.declaration import (
     Columns,
     Filter,
     FittedFilter,
-    RelationalFilter,
 )
 from filters.core.uids import format_uids
 
@@ -31,12 +30,21 @@ EXAMPLES: dict[str, tuple[dict[str, Any], ...]] = {
     "caption_matches": ({"pattern": "photo"}, {"pattern": "^A", "ignore_case": False}),
     "caption_words": ({"at_least": 3}, {"at_least": 1, "at_most": 5}),
     "drop_exact_duplicates": ({"by": "bytes"}, {"by": "pixels", "same_caption": True}),
+    "drop_near_duplicates": (
+        {"cosine_above": 0.25},
+        {"target_keep": 0.4, "keep": "nearest", "embedding": "clip_text"},
+        {"cosine_above": 0.28, "keep": "best", "by": "clip_cosine", "probe": 2},
+    ),
     "language": ({"any_of": "en"}, {"any_of": ["en", "de"], "min_probability": 0.5}),
     "max_aspect_ratio": ({"at_most": 1.5},),
     "min_clip_cosine": ({"at_least": 0.28}, {"at_least": 0.25, "encoder": "dfn"}),
     "min_entropy": ({"at_least": 4},),
     "min_head_score": ({"head": "aesthetic", "at_least": 5},),
     "min_side_pixels": ({"at_least": 200},),
+    "prune_clusters": (
+        {"keep": 0.4, "clusters": 6},
+        {"samples": 20, "temperature": 0.5, "balance": 0.5, "order": "random"},
+    ),
     "random_fraction": ({"keep": 0.5}, {"keep": 0.3, "seed": 7}),
     "top_fraction": (
         {"by": "clip_cosine", "keep": 0.3},
@@ -75,9 +83,8 @@ def columns_for(rule: Filter, count: int, seed: int = 0) -> Columns:
             column = column_named(name, count, generator)
             hidden = missing & (name not in IDENTITY)
             found[name] = column.take(pa.array(np.arange(count), mask=hidden))
-    if isinstance(rule, RelationalFilter):
-        for name in rule.relation_reads:
-            found[f"step/{name}"] = column_named(name, count, generator)
+    for name in rule.relation_reads:
+        found[f"step/{name}"] = column_named(name, count, generator)
     return found
 
 
@@ -125,6 +132,9 @@ MAKERS: dict[str, Callable[[int, np.random.Generator], pa.Array]] = {
     "shard_number": lambda count, _: pa.array(np.arange(count, dtype=np.int32) % 3),
     "row": lambda count, _: pa.array(np.arange(count, dtype=np.int32)),
     "duplicate_of": _copies,
+    "cluster_id": _integers(0, 6),
+    "cluster_rank": _integers(0, 15),
+    "inter_distance": _floats(0, 1),
     "compared": lambda count, _: pa.array(np.ones(count, bool)),
 }
 
@@ -133,13 +143,13 @@ def fit(rule: FittedFilter, batches: Sequence[Columns]) -> Artefact:
     """The finished artefact, as an engine would make it from these batches in this order."""
     artefact = rule.start()
     for _ in range(64):
-        total: Accumulator | None = None
-        for batch in batches:
-            one = rule.accumulate(artefact, batch)
-            total = one if total is None else rule.merge(total, one)
-        artefact = rule.advance(artefact, total)
         if rule.complete(artefact):
             return artefact
+        total: Accumulator | None = None
+        for batch in batches:
+            one = rule.accumulate(artefact, Step("step", rule).view(batch))
+            total = one if total is None else rule.merge(total, one)
+        artefact = rule.advance(artefact, total)
     msg = f"{rule!r} does not finish"
     raise AssertionError(msg)
 

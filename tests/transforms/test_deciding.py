@@ -13,6 +13,7 @@ import pytest
 from filters.core.catalogue import find_filter
 from filters.core.decide import Step, decide
 from filters.core.errors import InvariantBroken
+from tests.relating import relate
 from transforms.deciding import (
     DecideConfig,
     DecidePart,
@@ -21,10 +22,8 @@ from transforms.deciding import (
     decide_part,
     flat,
     read_columns,
-    relation_entries,
-    relation_module,
-    write_relation,
 )
+from transforms.relating import Scope, find_relation
 from transforms.samples import labels
 from transforms.store import Store
 
@@ -153,18 +152,18 @@ def test_what_is_not_fitted_or_compares_nothing_is_a_fault(config: DecideConfig)
     with pytest.raises(TypeError, match="min_side_pixels is not being fitted"):
         accumulate_part(config, PART, [], SIDE)
     with pytest.raises(TypeError, match="min_side_pixels compares nothing"):
-        relation_module(SIDE)
+        find_relation(Scope(config, (), SIDE, "relations/r", 6, 1))
 
 
 def test_a_relation_compares_survivors_and_stands_row_by_row(config: DecideConfig) -> None:
     copies = step("drop_exact_duplicates", by="bytes")
     config = replace(config, relations={copies.name: "relations/r"})
-    entries = [table for _, table in relation_entries(config, PART, [SIDE], copies)]
-    rows = sorted(row for table in entries for row in table["row"].to_pylist())
-    assert rows == [3, 4]  # those that are large enough, though they are copies of dropped ones
-    entries = [table for _, table in relation_entries(config, PART, [], copies)]
-    answers = [answer for table in entries for answer in relation_module(copies).duplicates(table).values()]
-    assert write_relation(config, PART, [], copies, answers) == 3
+    part = replace(PART, number=0)
+    large = relate(Scope(config, (SIDE,), copies, "relations/large", 6, 1), [part]).scope
+    table = config.store.read_part(large.group, "p")
+    # Those that are large enough, though they are copies of dropped ones.
+    assert table["compared"].to_pylist() == [False, False, False, True, True, False]
+    relate(Scope(config, (), copies, "relations/r", 6, 1), [part])
     columns = read_columns(config, PART, [], [copies])
     assert columns["drop_exact_duplicates/duplicate_of"].to_pylist() == [
         None,

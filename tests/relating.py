@@ -1,0 +1,73 @@
+"""Runs a comparison without an engine, over parts that a test writes down."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from filters.core.decide import Step
+from filters.core.declaration import Filter
+from transforms.deciding import DecideConfig, DecidePart
+from transforms.relating import Relation, Scope, find_relation
+from transforms.samples import labels
+from transforms.store import Store
+
+Part = Mapping[str, Any]  # column -> values; `vectors` -> (n, d) embeddings; `failure` where not None
+
+
+def scope_of(
+    folder: Path, rule: Filter, parts: Sequence[Part], *, workers: int = 1, before: tuple[Step, ...] = ()
+) -> tuple[Scope, list[DecidePart]]:
+    """A store with these parts, and the place of a filter that comes after `before`."""
+    store = Store.at(str(folder))
+    found = []
+    for number, part in enumerate(parts):
+        rows = len(part["uid"])
+        named = {name: values for name, values in part.items() if name not in ("vectors", "failure")}
+        columns = {name: values if rows else pa.array([], pa.string()) for name, values in named.items()}
+        columns["failure"] = labels(list(part.get("failure", [None] * rows)))
+        store.write_part("signals/s", f"p{number}", pa.table(columns), marker={})
+        if "vectors" in part:
+            with store.folder.commit(f"embeddings/e/p{number}.npy") as path, path.open("wb") as stream:
+                vectors = np.asarray(part["vectors"], np.float16)
+                np.save(stream, vectors if rows else vectors.reshape(0, 0))
+        found.append(DecidePart(f"p{number}", number, rows))
+    writers = dict.fromkeys({name for part in parts for name in part} | {"failure"}, "signals/s")
+    step = Step("step", rule)
+    config = DecideConfig(
+        store,
+        writers,
+        (step,),
+        "ledger/l",
+        {"step": "relations/r"},
+        dict.fromkeys(rule.embeddings(), "embeddings/e"),
+    )
+    return Scope(config, before, step, "relations/r", sum(part.rows for part in found), workers), found
+
+
+def relate(scope: Scope, parts: Sequence[DecidePart], *, seed: int = 0) -> Relation:
+    """Runs every stage; the tasks of a stage in any order, each as a worker gets it: pickled."""
+    relation = find_relation(scope)
+    chance = random.Random(seed)  # noqa: S311  (no secrets here)
+    for stage in relation.stages:
+        tasks = relation.waiting(stage, parts)
+        for task in chance.sample(tasks, len(tasks)):
+            worker, sent = pickle.loads(pickle.dumps((relation, task)))  # noqa: S301  (our own bytes)
+            worker.perform(stage, sent)
+    relation.finish(parts)
+    return relation
+
+
+def compared(
+    folder: Path, rule: Filter, parts: Sequence[Part], *, workers: int = 1, seed: int = 0, **more: Any
+) -> list[dict[str, list[Any]]]:
+    """The relation columns of each part."""
+    scope, decided = scope_of(folder, rule, parts, workers=workers, **more)
+    relate(scope, decided, seed=seed)
+    return [scope.store.read_part(scope.group, part.part).to_pydict() for part in decided]
