@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from benchmarks.photographs import WORDS
 from curate.plan import Plan, make_plan
@@ -17,25 +18,40 @@ from curate.recipe import parse_recipe
 from transforms.samples import LABEL
 from transforms.store import Store
 
+Vectors: TypeAlias = "Callable[[int, int], NDArray[np.float16]]"
 _HEX = np.array([[ord(digit) for digit in f"{byte:02x}"] for byte in range(256)], dtype=np.uint8)
 LANGUAGES = ("en", "de", "fr", "es", "ru", "zh", "ja", "pt", "it", "nl")
 
 
-def metadata_plan(store: Path, parts: int, filters: Sequence[Any], **output: object) -> Plan:
+LANGUAGE = {"language": {"detector": "langid"}}
+
+
+def metadata_plan(
+    store: Path,
+    parts: int,
+    filters: Sequence[Any],
+    measures: Mapping[str, Any] = LANGUAGE,
+    **output: object,
+) -> Plan:
     """The plan of a recipe over this store; the pool's files need not be there."""
     recipe = {
         "name": "bench",
         "pool": {"format": "datacomp", "uri": [f"{store}/pool/{part:05d}.parquet" for part in range(parts)]},
-        "measures": {"language": {"detector": "langid"}},
+        "measures": dict(measures),
         "filters": list(filters),
         "output": {"shards": False, "subset": False, "report": False, **output},
     }
     return make_plan(parse_recipe(json.dumps(recipe)), [], Store.at(str(store)))
 
 
-def fill_store(store: Path, parts: int, rows: int) -> None:
-    """Writes every table that the plan lacks, `rows` rows in all, through the store's own writer."""
-    plan = metadata_plan(store, parts, ())
+def fill_store(
+    store: Path, parts: int, rows: int, measures: Mapping[str, Any] = LANGUAGE, vectors: Vectors | None = None
+) -> None:
+    """Writes every table that the plan lacks, `rows` rows in all, through the store's own writer.
+
+    vectors: makes the image embeddings of a part from its number and rows.
+    """
+    plan = metadata_plan(store, parts, (), measures)
     plan.store.prepare()
     for number, shard in enumerate(plan.shards):
         count = rows * (number + 1) // parts - rows * number // parts
@@ -48,7 +64,10 @@ def fill_store(store: Path, parts: int, rows: int) -> None:
                 for column in measure.columns()
             }
             marker = {"shard": shard.uri, "end": None, "ignored_members": 0, "failed_rows": 0}
-            plan.store.write_part(measure.group, shard.part, pa.table(columns), marker=marker)
+            extra = {}
+            if vectors is not None and getattr(measure.options, "encodes", ()):
+                extra[measure.embeddings("img", shard.part)] = vectors(number, count)
+            plan.store.write_part(measure.group, shard.part, pa.table(columns), marker=marker, extra=extra)
         print(f"  part {number + 1} of {parts}", end="\r", flush=True)
 
 

@@ -9,8 +9,9 @@ What a stage finds done it does not do again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -42,6 +43,7 @@ class Flow:
     engine: Engine
     say: Say
     decode_threads: int = 2
+    laps: dict[str, float] = field(default_factory=dict)  # seconds of each stage of comparisons
 
     def measure(self, shards: Sequence[Shard]) -> list[ShardReport]:
         """Measures what the shards lack; a lane of neighbouring shards keeps one model busy."""
@@ -70,13 +72,16 @@ class Flow:
             tasks = relation.waiting(stage, parts)
             if not tasks:
                 continue
-            begin(f"{relation.scope.step.name}: {stage}", len(tasks))
+            label = f"{relation.scope.step.name}: {stage}"
+            begin(label, len(tasks))
+            started = time.perf_counter()
             with self.engine.pipeline() as pipeline:
                 _ = (
                     pipeline
                     | "Tasks" >> beam.Create(tasks, reshuffle=True)
                     | "Run" >> beam.ParDo(steps.RunTask(relation, stage))
                 )
+            self.laps[label] = time.perf_counter() - started
         relation.finish(parts)
 
     def decide(self, config: DecideConfig, parts: Sequence[DecidePart]) -> list[PartCounts]:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from filters.core.catalogue import nearest
+from curate.view_columns import (
+    CLUSTER_COLUMNS,
+    COMPARED_SAMPLE,
+    DROPS_MEANING,
+    FAILURES_MEANING,
+    LEDGER_MEANING,
+    RUNS_MEANING,
+    relation_column,
+)
+from filters.core.catalogue import find_filter, nearest
 from filters.core.decide import decide
 from filters.core.errors import QueryError, StoreError
 from transforms.failures import FAILURES_SCHEMA
@@ -18,39 +28,7 @@ from transforms.samples import Samples
 from transforms.storage import redact
 from transforms.store import Store
 
-LEDGER_MEANING: dict[str, str] = {
-    "verdict": "keep, drop, quarantine or failed",
-    "dropped_by": "the first filter that dropped or quarantined the sample",
-    "value": "the number that this filter compared with its bound",
-    "value_text": "the text that this filter compared with its bound",
-    "bound": "the bound of this filter, in words",
-    "votes": "one bool for each filter: true keeps, false drops, null could not be evaluated",
-    "weight": "how often the sample stands in the subset",
-    "duplicate_of": "uid of the sample that this one is a copy of, where that is why it was dropped",
-}
-DROPS_MEANING: dict[str, str] = {
-    "place": "the filter's place in the recipe, from 1; 0 for failed rows",
-    "filter": "a filter of the recipe, or failed",
-    "dropped": "samples that it dropped or quarantined, after those before it",
-    "alone": "samples that it would drop if it were the only filter; null for failed",
-}
-RUNS_MEANING: dict[str, str] = {
-    "started": "UTC time",
-    "recipe": "name of the recipe",
-    "ledger": "name of the decision that the run took or found",
-    "measure_seconds": "time of the measure stage",
-    "decide_seconds": "time of the decide stage",
-    "write_seconds": "time of the write stage",
-}
-FAILURES_MEANING: dict[str, str] = {
-    "shard": "path or URL of the shard",
-    "row": "row in the shard; null where the shard itself failed",
-    "key": "key of the sample",
-    "member": "name of the member",
-    "offset": "where in the shard, in bytes (Parquet: the row)",
-    "code": "failure code, see docs/failures.md",
-    "detail": "more about it",
-}
+VIEWS = ("samples", "drops", "failures", "runs", "clusters")
 RUNS_SCHEMA = pa.schema(
     [
         ("started", pa.string()),
@@ -114,9 +92,9 @@ def open_decision(store: Store, ledger: str | None = None) -> Decision:
 
 
 def connect(decision: Decision) -> duckdb.DuckDBPyConnection:
-    """A connection with the views `samples`, `drops`, `failures` and `runs` of this decision.
+    """A connection with the views `samples`, `drops`, `failures`, `runs` and `clusters`.
 
-    SQL can read the store's files and nothing else: no other file, network, extension or setting.
+    Each filter that compares samples has a view of its own too, see `relation_views`. SQL can read the store's files and nothing else: no other file, network, extension or setting.
     """
     connection = duckdb.connect()
     folder = decision.store.folder
@@ -131,6 +109,9 @@ def connect(decision: Decision) -> duckdb.DuckDBPyConnection:
         connection.register(name, table)
         connection.execute(f"CREATE VIEW {name.removesuffix('_table')} AS SELECT * FROM {name}")  # noqa: S608  (our own three names)
     _create_samples(connection, decision)
+    for step, view in relation_views(decision).items():
+        _create_relation(connection, decision, step, view)
+    _create_clusters(connection, decision)
     root = folder.root if folder.local else str(folder.fs.unstrip_protocol(folder.root))
     connection.execute("SET enable_progress_bar = false")
     connection.execute("SET python_enable_replacements = false")  # tables are views, not our variables
@@ -171,6 +152,123 @@ def _create_samples(connection: duckdb.DuckDBPyConnection, decision: Decision) -
         sides.append(f"(SELECT {chosen} FROM read_parquet([{files}])) AS t{number}")  # noqa: S608  (quoted)
     joined = " POSITIONAL JOIN ".join(sides)
     connection.execute(f"CREATE VIEW samples AS SELECT * FROM {joined}")  # noqa: S608  (as above)
+
+
+def relation_views(decision: Decision) -> dict[str, str]:
+    """Step -> its view, for every step that compares samples, in the recipe's order.
+
+    A view is named after its step; where that name is taken, `_step` is appended.
+    """
+    taken = {word for name in VIEWS for word in (name, f"{name}_table")}
+    found: dict[str, str] = {}
+    for item in decision.manifest["recipe"]["filters"]:
+        step = view = str(item["name"])
+        if step not in decision.manifest["relations"]:
+            continue
+        while view.lower() in taken:
+            view += "_step"
+        taken.add(view.lower())
+        found[step] = view
+    return found
+
+
+def relation_columns(decision: Decision, step: str) -> list[Column]:
+    """The columns that the step's comparison wrote, with their types."""
+    parts = decision.manifest["parts"]
+    if not parts:
+        item = next(item for item in decision.manifest["recipe"]["filters"] if item["name"] == step)
+        return [relation_column(name) for name in find_filter(item["filter"]).relation_reads]
+    with decision.store.folder.open(
+        f"{decision.manifest['relations'][step]}/{parts[0]['part']}.parquet"
+    ) as stream:
+        schema = pq.read_schema(stream)
+    declared = [(relation_column(field.name, field.type), field) for field in schema]
+    return [replace(column, type=field.type) for column, field in declared]
+
+
+def _create_relation(
+    connection: duckdb.DuckDBPyConnection, decision: Decision, step: str, view: str
+) -> None:
+    """What a step's comparison wrote, laid beside the samples that it is about."""
+    name = quoted_name(view)
+    group = decision.manifest["relations"][step]
+    if not decision.files(group):
+        columns = [*COMPARED_SAMPLE, *relation_columns(decision, step)]
+        table = pa.schema([(column.name, column.type) for column in columns]).empty_table()
+        connection.register(f"{view}_table", table)
+        connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {quoted_name(f'{view}_table')}")  # noqa: S608
+        return
+    chosen = {
+        decision.manifest["samples"]: 'uid, key, caption, shard, "row"',
+        f"ledger/{decision.ledger}": "verdict, dropped_by",
+        group: ", ".join(quoted_name(column.name) for column in relation_columns(decision, step)),
+    }
+    sides = []
+    for number, (side, columns) in enumerate(chosen.items()):
+        files = ", ".join(_quoted(path) for path in decision.files(side))
+        sides.append(f"(SELECT {columns} FROM read_parquet([{files}])) AS t{number}")  # noqa: S608  (quoted)
+    connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {' POSITIONAL JOIN '.join(sides)}")  # noqa: S608
+
+
+def _create_clusters(connection: duckdb.DuckDBPyConnection, decision: Decision) -> None:
+    """One row for each cluster of each step that has clusters."""
+    connection.register("clusters_table", _quotas(decision))
+    views = [
+        (number, step, view)
+        for number, (step, view) in enumerate(relation_views(decision).items())
+        if any(column.name == "cluster_id" for column in relation_columns(decision, step))
+    ]
+    members = " UNION ALL ".join(_members(decision, *item) for item in views)
+    kinds = {"kept": "k.kept", "kept_share": "k.kept / k.samples"}
+    fitted = ("inter_distance", "complexity", "quota")
+    chosen = ", ".join(
+        f"{'q' if column.name in fitted else 'k'}.{column.name}"
+        if column.name not in kinds
+        else f"{kinds[column.name]} AS {column.name}"
+        for column in CLUSTER_COLUMNS
+    )
+    if views:
+        connection.execute(
+            f"CREATE VIEW clusters AS SELECT {chosen} FROM ({members}) AS k "  # noqa: S608  (quoted)
+            "LEFT JOIN clusters_table AS q USING (step, cluster_id) ORDER BY k.place, k.cluster_id"
+        )
+    else:
+        nothing = pa.schema([(column.name, column.type) for column in CLUSTER_COLUMNS]).empty_table()
+        connection.register("clusters_table", nothing)
+        connection.execute("CREATE VIEW clusters AS SELECT * FROM clusters_table")
+
+
+def _members(decision: Decision, place: int, step: str, view: str) -> str:
+    """The clusters of one step, counted."""
+    names = [column.name for column in relation_columns(decision, step)]
+    # Summed as integers, so that the answer does not depend on the order of the rows.
+    distance = "1 - CAST(centroid_cosine AS DOUBLE)" if "centroid_cosine" in names else "NULL::DOUBLE"
+    units = f"CAST(round(greatest({distance}, 0) * 1073741824) AS BIGINT)"
+    return (
+        f"SELECT {place} AS place, {_quoted(step)} AS step, cluster_id, count(*) AS samples, "  # noqa: S608
+        f"count(*) FILTER (dropped_by IS DISTINCT FROM {_quoted(step)}) AS passed, "
+        "count(*) FILTER (verdict = 'keep') AS kept, "
+        f"sum({units}) / 1073741824.0 / count({units}) AS mean_distance, "
+        f"max(greatest({distance}, 0)) AS greatest_distance "
+        f"FROM {quoted_name(view)} WHERE cluster_id IS NOT NULL GROUP BY cluster_id"
+    )
+
+
+def _quotas(decision: Decision) -> pa.Table:
+    """Quota, inter distance and complexity of every cluster that a step fitted them for."""
+    rows = []
+    for step in relation_views(decision):
+        artefact = decision.manifest["artefacts"].get(step, {})
+        inters = artefact.get("inter_distance", [])
+        intras = artefact.get("intra_distance", [])
+        for cluster, quota in enumerate(artefact.get("quotas", [])):
+            inter, intra = inters[cluster], intras[cluster]
+            complexity = None if inter is None or intra is None else max(intra, 0.0) * max(inter, 0.0)
+            row = {"step": step, "cluster_id": cluster, "inter_distance": inter}
+            rows.append({**row, "complexity": complexity, "quota": quota})
+    names = ("step", "cluster_id", "inter_distance", "complexity", "quota")
+    kinds = [(column.name, column.type) for column in CLUSTER_COLUMNS if column.name in names]
+    return pa.Table.from_pylist(rows, pa.schema(kinds))
 
 
 def _no_samples(decision: Decision) -> pa.Table:
@@ -220,6 +318,11 @@ def _runs(store: Store) -> pa.Table:
     return pa.Table.from_pylist(rows, RUNS_SCHEMA)
 
 
+def quoted_name(name: str) -> str:
+    """The name as SQL writes an identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
@@ -246,4 +349,8 @@ def describe_views(decision: Decision) -> dict[str, list[tuple[str, str, str]]]:
         "runs": RUNS_MEANING,
     }
     described = {view: [(n, m, "") for n, m in columns.items()] for view, columns in others.items()}
+    described["clusters"] = [(one.name, one.meaning, one.unit) for one in CLUSTER_COLUMNS]
+    for step, view in relation_views(decision).items():
+        columns = [*COMPARED_SAMPLE, *relation_columns(decision, step)]
+        described[view] = [(column.name, column.meaning, column.unit) for column in columns]
     return {"samples": describe_samples(decision), **described}

@@ -67,7 +67,7 @@ def run_recipe(plan: Plan, options: RunOptions, say: Say) -> RunResult:
         check_failures(plan, found)
         _write_outputs(flow, found)
         clock.lap("write")
-        _record(plan, ledger, started, clock.seconds, options)
+        _record(plan, ledger, started, {**clock.seconds, **flow.laps}, options)
     return RunResult(ledger, found, clock.seconds)
 
 

@@ -1,0 +1,92 @@
+"""What the columns of every view of `curate query` mean; the reference is written from this."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from transforms.measure import Column
+
+LEDGER_MEANING: dict[str, str] = {
+    "verdict": "keep, drop, quarantine or failed",
+    "dropped_by": "the first filter that dropped or quarantined the sample",
+    "value": "the number that this filter compared with its bound",
+    "value_text": "the text that this filter compared with its bound",
+    "bound": "the bound of this filter, in words",
+    "votes": "one bool for each filter: true keeps, false drops, null could not be evaluated",
+    "weight": "how often the sample stands in the subset",
+    "duplicate_of": "uid of the sample that this one is a copy of, where that is why it was dropped",
+}
+DROPS_MEANING: dict[str, str] = {
+    "place": "the filter's place in the recipe, from 1; 0 for failed rows",
+    "filter": "a filter of the recipe, or failed",
+    "dropped": "samples that it dropped or quarantined, after those before it",
+    "alone": "samples that it would drop if it were the only filter; null for failed",
+}
+RUNS_MEANING: dict[str, str] = {
+    "started": "UTC time",
+    "recipe": "name of the recipe",
+    "ledger": "name of the decision that the run took or found",
+    "measure_seconds": "time of the measure stage",
+    "decide_seconds": "time of the decide stage",
+    "write_seconds": "time of the write stage",
+}
+FAILURES_MEANING: dict[str, str] = {
+    "shard": "path or URL of the shard",
+    "row": "row in the shard; null where the shard itself failed",
+    "key": "key of the sample",
+    "member": "name of the member",
+    "offset": "where in the shard, in bytes (Parquet: the row)",
+    "code": "failure code, see docs/failures.md",
+    "detail": "more about it",
+}
+# Every view of a filter that compares samples begins with these.
+COMPARED_SAMPLE: tuple[Column, ...] = (
+    Column("uid", pa.string(), "32 hex digits, names the content"),
+    Column("key", pa.string(), "key of the sample"),
+    Column("caption", pa.string(), "its caption"),
+    Column("shard", pa.string(), "path or URL of the shard"),
+    Column("row", pa.int32(), "row in the shard"),
+    Column("verdict", pa.string(), "keep, drop, quarantine or failed: of the whole recipe"),
+    Column("dropped_by", pa.string(), "the first filter that dropped or quarantined the sample"),
+)
+# What a comparison found; each filter's view has those that its comparison writes. Null in all of
+# them: the sample was not compared, since an earlier filter took it or it has no embedding.
+RELATION_COLUMNS: tuple[Column, ...] = (
+    Column("compared", pa.bool_(), "whether the sample had reached this filter and could be compared"),
+    Column(
+        "duplicate_of",
+        pa.string(),
+        "uid of the earlier sample that it is a copy of; in drop_near_duplicates the most similar one, "
+        "however similar",
+    ),
+    Column("nearest_cosine", pa.float32(), "cosine to that sample; 0 where none is earlier", "-1..1"),
+    Column("cluster_id", pa.int32(), "cluster of the sample, from 0"),
+    Column("centroid_cosine", pa.float32(), "cosine to the centroid of its cluster", "-1..1"),
+    Column("cluster_rank", pa.int64(), "place in its cluster, from 0; the first ones stay"),
+    Column(
+        "inter_distance", pa.float32(), "mean distance of the centroid to its nearest ones, 1 - cosine", "0..2"
+    ),
+)
+CLUSTER_COLUMNS: tuple[Column, ...] = (
+    Column("step", pa.string(), "the filter that made the clusters"),
+    Column("cluster_id", pa.int32(), "number of the cluster in this step, from 0; only those with samples"),
+    Column("samples", pa.int64(), "samples of the cluster: those that reached the step"),
+    Column("passed", pa.int64(), "those of them that the step let through"),
+    Column("kept", pa.int64(), "those of them that the whole recipe keeps"),
+    Column("kept_share", pa.float64(), "kept / samples", "0..1"),
+    Column(
+        "mean_distance", pa.float64(), "mean of 1 - centroid_cosine: how dense (d_intra of pruning)", "0..2"
+    ),
+    Column("greatest_distance", pa.float64(), "greatest 1 - centroid_cosine", "0..2"),
+    Column("inter_distance", pa.float64(), "mean distance of the centroid to its nearest ones", "0..2"),
+    Column("complexity", pa.float64(), "intra x inter distance, as the quota was computed from it"),
+    Column("quota", pa.int64(), "how many samples of the cluster prune_clusters keeps"),
+)
+
+
+def relation_column(name: str, kind: pa.DataType | None = None) -> Column:
+    """The declaration of a relation's column; its meaning points to the filter where it has none here."""
+    for column in RELATION_COLUMNS:
+        if column.name == name:
+            return column
+    return Column(name, kind or pa.string(), "written by this filter's comparison")
