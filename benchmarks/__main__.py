@@ -13,7 +13,18 @@ from benchmarks.photographs import CACHE
 from benchmarks.runner import run_benchmark
 from benchmarks.section import replace_section, section_of
 
-NAMES = ("measure_vs_loop", "overlap", "beam_share", "memory_flat", "decide", "resharding", "gpu")
+NAMES = (
+    "measure_vs_loop",
+    "overlap",
+    "beam_share",
+    "memory_flat",
+    "decide",
+    "hamming",
+    "resharding",
+    "relate",
+    "marking",
+    "gpu",
+)
 RESULTS = Path(__file__).with_name("RESULTS.md")
 SMALL_RESULTS = CACHE / "RESULTS-small.md"
 

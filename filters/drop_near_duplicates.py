@@ -56,7 +56,7 @@ class DropNearDuplicates(FittedFilter):
         default="clip_image", description="Embeddings to compare: `<measure>_image` or `<measure>_text`."
     )
     cosine_above: float | None = Field(
-        default=None, ge=0, le=1, description="Drop above this cosine; 1 drops nothing."
+        default=None, ge=0, le=1, description="Drop above this cosine; 1: identical embeddings only."
     )
     target_keep: float | None = Field(
         default=None, ge=0, le=1, description="Or: find the threshold that keeps this share."
@@ -133,6 +133,7 @@ class DropNearDuplicates(FittedFilter):
         if threshold is None:
             return Judgement(np.zeros(len(cosine), np.bool_), null, cosine, "none is kept")
         with np.errstate(invalid="ignore"):
-            passes = ~(cosine > threshold)
+            # In float64, and identical embeddings (exactly 1) are above every bound.
+            passes = ~(cosine > min(threshold, np.nextafter(1.0, 0.0)))
         words = f"cosine to every earlier sample at most {threshold:.9g}"
         return Judgement(passes, null, cosine, words)

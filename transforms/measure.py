@@ -28,12 +28,17 @@ from transforms.fingerprints import fingerprint
 
 @dataclass(frozen=True)
 class Column:
-    """One signal column: its name, Arrow type, meaning, and unit or range."""
+    """One signal column: its name, Arrow type, meaning, and unit or range.
+
+    Attributes:
+        carried: whether kept samples take it with them, in the json member of a curated shard.
+    """
 
     name: str
     type: pa.DataType
     meaning: str
     unit: str = ""
+    carried: bool = True
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,9 @@ def test_float32_rows_must_be_unit_rows_and_tiles_multiples_of_64() -> None:
         nearest_earlier(rows * np.float32(2), device="cpu")
     with pytest.raises(ValueError, match="a multiple of 64 rows, but got 100"):
         nearest_earlier(rows, tile=100, device="cpu")
-    assert [tile_of(count) for count in (0, 1, 64, 65, 1024, 10**6)] == [64, 64, 64, 128, 1024, 1024]
+    counts = (0, 1, 64, 65, 1024, 5000, 10**6)
+    assert [tile_of(count) for count in counts] == [64, 64, 64, 128, 1024, 1024, 2048]
+    assert [tile_of(count, "cuda:0") for count in (1, 10**6)] == [64, 8192]
 
 
 def test_the_original_marks_the_same_rows(shared: Path) -> None:
