@@ -151,6 +151,22 @@ def report(
 
 
 @app.command()
+def state(
+    store: StoreArgument,
+    target: Annotated[str, typer.Argument(metavar="STATE", help="Folder or URL to save to, or to add to.")],
+    step: Annotated[
+        str | None, typer.Option("--step", help="Which filter's survivors; needed where there are several.")
+    ] = None,
+    decision: LedgerOption = None,
+    storage_options: OptionsOption = None,
+) -> None:
+    """Save what a deduplication kept, so that later shards are compared with it."""
+    from curate.commands import state_command  # noqa: PLC0415
+
+    state_command(_store(store, storage_options), target, step, decision)
+
+
+@app.command()
 def filters(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="One filter, in full.")] = None,
 ) -> None:

@@ -15,16 +15,20 @@ from rich.markup import escape
 
 from curate.describe import plain_table
 from curate.explain import Explanation, explain
+from curate.forecast import forecasts
 from curate.plan import Plan, describe_steps, make_plan
 from curate.progress import show_progress
 from curate.query import connect, describe_views, open_decision, run_sql
 from curate.recipe import load_recipe
 from curate.report import write_report
+from curate.report.page import VERDICT_WORDS
 from curate.report.terminal import print_summary
 from curate.report.wording import clean_text
 from curate.run import RunOptions, RunResult, run_recipe
+from curate.state import save_survivors
 from curate.target import Target
 from filters.core.errors import QueryError
+from transforms.storage import redact
 from transforms.store import Store
 
 MAX_ROWS = 1000  # of a table on the terminal; CSV and JSON print all
@@ -78,6 +82,7 @@ def plan_command(name: str, pool: Sequence[str], target: Target) -> None:
         table.add_row(*(escape(cell) for cell in row.values()))
     out.print()
     out.print(table)
+    _print_forecasts(plan)
     ledger = plan.ledger_id([shard.part for shard in plan.shards])
     taken = plan.store.folder.exists(f"ledger/{ledger}/manifest.json")
     out.print(f"\ndecision  {ledger}{'  (taken before: nothing to do)' if taken else ''}")
@@ -85,10 +90,30 @@ def plan_command(name: str, pool: Sequence[str], target: Target) -> None:
         out.print(f"note      the measure {unused} is not used: this pool has no images", style="yellow")
 
 
+def _print_forecasts(plan: Plan) -> None:
+    """What comparisons will read, for this pool and a very large one."""
+    found = forecasts(plan)
+    if not found:
+        return
+    table = plain_table("compares", "samples", "files", "files x blocks", "reads", "US$ of reads", "expected")
+    for forecast in found:
+        table.add_row(*forecast.cells())
+    out.print()
+    out.print(table)
+
+
 def explain_command(store: Store, name: str, ledger: str | None) -> None:
     """Prints why each sample of this key or uid got its verdict."""
     for found in explain(open_decision(store, ledger), name):
         _print_explanation(found)
+
+
+def state_command(store: Store, target: str, step: str | None, ledger: str | None) -> None:
+    """Saves the survivors of a step and prints what the state now holds."""
+    saved = save_survivors(open_decision(store, ledger), step, target)
+    rows = sum(batch["rows"] for batch in saved["batches"])
+    out.print(f"{rows:,} survivors in {saved['clusters']:,} clusters, {len(saved['batches'])} batches")
+    out.print(f"next: [bold]state: {escape(redact(target))}[/] in the filter, and new shards for the pool")
 
 
 def safe_text(text: object) -> str:
@@ -106,8 +131,7 @@ def _print_explanation(found: Explanation) -> None:
     out.print(f"caption  {safe_text(sample['caption'] or '—')}")
     if sample["failure"]:
         out.print(f"failure  {sample['failure']}: {safe_text(sample['failure_detail'] or '')}")
-    if sample["duplicate_of"]:
-        out.print(f"copy of  {sample['duplicate_of']}")
+    _print_relations(found)
     if found.votes:
         table = plain_table("", "filter", "value", "bound", "vote")
         for vote in found.votes:
@@ -115,6 +139,30 @@ def _print_explanation(found: Explanation) -> None:
             table.add_row(mark, vote.filter, safe_text(vote.value), escape(vote.bound), vote.vote)
         out.print()
         out.print(table)
+
+
+def _print_relations(found: Explanation) -> None:
+    """What the sample was compared with: the original of a copy, the nearest other, its clusters."""
+    for original in found.originals:
+        word = "copy of " if original.decided else "nearest "
+        other = original.sample
+        if "shard" not in other:
+            out.print(
+                f"{word} {other['uid']}\n         {original.likeness} in {original.filter}; not in this pool"
+            )
+            continue
+        by = f" by {other['dropped_by']}" if other["dropped_by"] else ""
+        out.print(f"{word} {other['uid']}")
+        word = VERDICT_WORDS[other["verdict"]]
+        out.print(f"         {original.likeness} in {original.filter}; itself {word}{by}")
+        out.print(f"         {safe_text(other['shard'])}, row {other['row']}, key {safe_text(other['key'])}")
+        out.print(f"         {safe_text(other['caption'] or '—')}")
+    for member in found.clusters:
+        cluster = member.cluster
+        out.print(
+            f"cluster  {cluster['cluster_id']} of {member.filter}: {cluster['samples']:,} samples, "
+            f"{cluster['passed']:,} passed, {cluster['kept']:,} kept"
+        )
 
 
 def query_command(store: Store, sql: str | None, ledger: str | None, output: str, *, schema: bool) -> None:
@@ -145,10 +193,17 @@ def query_command(store: Store, sql: str | None, ledger: str | None, output: str
 def _print_answer(answer: pa.Table) -> None:
     table = plain_table(*answer.column_names)
     for row in answer.slice(0, MAX_ROWS).to_pylist():
-        table.add_row(*("" if value is None else safe_text(value) for value in row.values()))
+        table.add_row(*map(_cell, row.values()))
     out.print(table)
     if answer.num_rows > MAX_ROWS:
         out.print(f"… {answer.num_rows - MAX_ROWS} more rows: use LIMIT, or --format csv", style="dim")
+
+
+def _cell(value: object) -> str:
+    """A value of an answer; CSV and JSON have all digits of a number."""
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else safe_text(value)
 
 
 def _flat(table: pa.Table) -> pa.Table:

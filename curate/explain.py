@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
-from curate.query import Decision, connect, run_sql
+from curate.query import Decision, connect, quoted_name, relation_views, run_sql
 from filters.core.catalogue import find_filter
 from filters.core.decide import Step, columns_read
 from filters.core.declaration import Columns
 from filters.core.errors import QueryError
 from transforms.deciding import flat
+
+# The columns in which comparisons say how similar two samples are.
+LIKENESS = ("nearest_cosine", "distance", "duplicate_kind")
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,38 @@ class Vote:
 
 
 @dataclass(frozen=True)
+class Original:
+    """The earlier sample that a filter compared the explained one with.
+
+    Attributes:
+        sample: uid, key, caption, shard, row, verdict and dropped_by of the earlier one; only the
+            uid where it is not in this pool, as a survivor of an earlier run may be.
+        likeness: how similar they are, in words.
+        decided: True where the explained sample was dropped as its copy.
+    """
+
+    filter: str
+    sample: Mapping[str, Any]
+    likeness: str
+    decided: bool
+
+
+@dataclass(frozen=True)
+class Membership:
+    """The cluster that a filter put the sample in: its row in the view `clusters`."""
+
+    filter: str
+    cluster: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Explanation:
     """A sample with its verdict and every filter's vote, in the recipe's order."""
 
     sample: Mapping[str, Any]
     votes: tuple[Vote, ...]
+    originals: tuple[Original, ...] = ()
+    clusters: tuple[Membership, ...] = ()
 
 
 def explain(decision: Decision, name: str) -> list[Explanation]:
@@ -46,14 +77,59 @@ def explain(decision: Decision, name: str) -> list[Explanation]:
     Raises: QueryError where no sample has it.
     """
     connection = connect(decision)
-    wanted = name.replace("'", "''")
-    question = f"SELECT * FROM samples WHERE uid = lower('{wanted}') OR key = '{wanted}'"  # noqa: S608  (quoted)
+    wanted = _quoted(name)
+    question = f"SELECT * FROM samples WHERE uid = lower({wanted}) OR key = {wanted}"  # noqa: S608  (quoted)
     found = run_sql(connection, question)
     if found.num_rows == 0:
         msg = f"no sample with key or uid {name!r} in {decision.ledger}"
         raise QueryError(msg)
     steps = stored_steps(decision.manifest)
-    return [_explain(decision, steps, found.slice(at, 1)) for at in range(found.num_rows)]
+    return [_explain(decision, connection, steps, found.slice(at, 1)) for at in range(found.num_rows)]
+
+
+def find_originals(
+    connection: duckdb.DuckDBPyConnection, view: str, step: str, copies: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any] | None]:
+    """The sample that each copy names in `duplicate_of`, None where there is none.
+
+    A uid may stand in the pool twice, as copies with one caption do: then the original is another
+    row than the copy's, one that the step let through before one that it dropped.
+    copies: with `duplicate_of`, `shard` and `row`; from `view`, which belongs to `step`.
+    """
+    uids = sorted({copy["duplicate_of"] for copy in copies if copy["duplicate_of"] is not None})
+    if not uids:
+        return [None for _ in copies]
+    listed = ", ".join(_quoted(uid) for uid in uids)
+    rows = run_sql(
+        connection,
+        f'SELECT uid, key, caption, shard, "row", verdict, dropped_by FROM {quoted_name(view)} '  # noqa: S608
+        f'WHERE uid IN ({listed}) ORDER BY dropped_by IS NOT DISTINCT FROM {_quoted(step)}, shard, "row"',
+    ).to_pylist()
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["uid"], []).append(row)
+    return [_other(found.get(copy["duplicate_of"], ()), copy) for copy in copies]
+
+
+def likeness_words(found: Mapping[str, Any]) -> str:
+    """How similar a copy and its original are, from what the comparison wrote (`LIKENESS`)."""
+    said = []
+    if (cosine := found.get("nearest_cosine")) is not None:
+        said.append(f"cosine {cosine:.6g}")
+    if (distance := found.get("distance")) is not None:
+        said.append(f"distance {distance:.6g}")
+    if (kind := found.get("duplicate_kind")) is not None:
+        said.append(str(kind))
+    return ", ".join(said) or "equal"
+
+
+def _other(rows: Iterable[dict[str, Any]], copy: Mapping[str, Any]) -> dict[str, Any] | None:
+    place = (copy["shard"], copy["row"])
+    return next((row for row in rows if (row["shard"], row["row"]) != place), None)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def stored_steps(manifest: Mapping[str, Any]) -> tuple[Step, ...]:
@@ -66,7 +142,9 @@ def stored_steps(manifest: Mapping[str, Any]) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _explain(decision: Decision, steps: tuple[Step, ...], row: pa.Table) -> Explanation:
+def _explain(
+    decision: Decision, connection: duckdb.DuckDBPyConnection, steps: tuple[Step, ...], row: pa.Table
+) -> Explanation:
     sample = row.to_pylist()[0]
     if sample["failure"] is not None:
         return Explanation(sample, ())
@@ -80,7 +158,49 @@ def _explain(decision: Decision, steps: tuple[Step, ...], row: pa.Table) -> Expl
             group = decision.manifest["relations"][step.name]
             table = decision.store.read_part(group, part["part"]).slice(sample["row"], 1)
             columns.update({step.column(name): flat(table[name]) for name in table.column_names})
-    return Explanation(sample, tuple(_vote(step, columns, sample) for step in steps))
+    votes = tuple(_vote(step, columns, sample) for step in steps)
+    views = relation_views(decision)
+    related = [step for step in steps if step.name in views]
+    originals = [_original(connection, views[step.name], step, columns, sample) for step in related]
+    clusters = [_membership(connection, step, columns) for step in related]
+    return Explanation(
+        sample,
+        votes,
+        tuple(one for one in originals if one is not None),
+        tuple(one for one in clusters if one is not None),
+    )
+
+
+def _original(
+    connection: duckdb.DuckDBPyConnection,
+    view: str,
+    step: Step,
+    columns: Columns,
+    sample: Mapping[str, Any],
+) -> Original | None:
+    original = _related(step, columns, "duplicate_of")
+    copy = {"duplicate_of": original, "shard": sample["shard"], "row": sample["row"]}
+    (found,) = find_originals(connection, view, step.name, [copy])
+    if original is None:
+        return None
+    found = {"uid": original} if found is None else found
+    said = {name: _related(step, columns, name) for name in LIKENESS}
+    return Original(step.name, found, likeness_words(said), decided=sample["dropped_by"] == step.name)
+
+
+def _membership(connection: duckdb.DuckDBPyConnection, step: Step, columns: Columns) -> Membership | None:
+    cluster = _related(step, columns, "cluster_id")
+    if cluster is None:
+        return None
+    question = f"FROM clusters WHERE step = {_quoted(step.name)} AND cluster_id = {int(cluster)}"
+    (found,) = run_sql(connection, question).to_pylist()
+    return Membership(step.name, found)
+
+
+def _related(step: Step, columns: Columns, name: str) -> Any:
+    """What the step's comparison says of the row in this column; None where it has no such column."""
+    column = columns.get(step.column(name))
+    return None if column is None else column[0].as_py()
 
 
 def _vote(step: Step, columns: Columns, sample: Mapping[str, Any]) -> Vote:

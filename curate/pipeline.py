@@ -19,6 +19,7 @@ import apache_beam as beam
 from apache_beam.transforms.combiners import ToList
 
 from curate.engine import Engine
+from curate.forecast import refuse_quadratic
 from curate.plan import Plan
 from filters.core.decide import Step
 from filters.core.declaration import FittedFilter
@@ -148,6 +149,8 @@ def _relate(flow: Flow, scope: RelationScope, parts: Sequence[DecidePart]) -> No
     """Compares the survivors, unless that was done before."""
     relation = find_relation(scope)
     if not relation.complete():
+        exchange = relation.forecast(scope.step.rule, scope.rows, len(parts), scope.workers, 0)
+        refuse_quadratic(scope.step.name, scope.rows, exchange)
         flow.say(f"comparing survivors for {scope.step.name}")
         flow.relate(relation, parts)
 

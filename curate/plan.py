@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 from pydantic import ValidationError
 
 from curate.recipe import NamedOptions, Recipe, filter_name
 from filters.core.catalogue import filter_kind, nearest
-from filters.core.errors import MissingSignal, RecipeError
+from filters.core.declaration import Filter
+from filters.core.errors import MissingSignal, PoolError, RecipeError
 from transforms.fingerprints import fingerprint
 from transforms.measure import (
     Column,
@@ -97,8 +99,7 @@ class Plan:
     def decision_fingerprint(self, steps: int, parts: Sequence[str]) -> str:
         """Names everything that the first so many steps depend on."""
         rules = [
-            [step.name, filter_name(step.rule), step.rule.model_dump(mode="json")]
-            for step in self.recipe.steps[:steps]
+            [step.name, filter_name(step.rule), _options(step.rule)] for step in self.recipe.steps[:steps]
         ]
         groups = sorted({self.writers[name] for name in self._read(steps) if name in self.writers})
         return fingerprint([rules, self.samples.group, groups + self._compared(steps), list(parts)])
@@ -110,7 +111,8 @@ class Plan:
         """
         rule = self.recipe.steps[steps - 1].rule
         kind = relation_class(str(rule.relation))
-        options = {name: rule.model_dump(mode="json")[name] for name in rule.relation_options}
+        given = _options(rule)
+        options = {name: given[name] for name in rule.relation_options}
         groups = [self.writers[name] for name in sorted(rule.reads()) if name in self.writers]
         groups += [self.embeddings[name] for name in rule.embeddings()]
         before = self.decision_fingerprint(steps - 1, parts)
@@ -132,6 +134,14 @@ class Plan:
     def _compared(self, steps: int) -> list[str]:
         names = {name for step in self.recipe.steps[:steps] for name in step.rule.embeddings()}
         return sorted(self.embeddings[name] for name in names)
+
+
+def _options(rule: Filter) -> dict[str, Any]:
+    """What the rule was given; the content of files that it compares with, not their names."""
+    options = rule.model_dump(mode="json")
+    if rule.relation is not None:
+        options |= relation_class(rule.relation).identity(rule)
+    return options
 
 
 def make_plan(recipe: Recipe, pool: Sequence[str], store: Store) -> Plan:
@@ -165,7 +175,7 @@ def _choose_measures(recipe: Recipe, *, metadata: bool) -> tuple[tuple[NamedMeas
             chosen.append(NamedOptions(kind, kind, declared()))
     chosen += asked
     usable = [item for item in chosen if _fits(item.options, metadata=metadata)]
-    usable += _on_demand(recipe, usable)
+    usable += _on_demand(recipe, usable, metadata=metadata)
     unused = tuple(item.name for item in asked if item not in usable)
     return _named(recipe, usable), unused
 
@@ -176,20 +186,22 @@ def _fits(options: Measure, *, metadata: bool) -> bool:
     return not (metadata and isinstance(options, SampleMeasure))
 
 
-def _on_demand(recipe: Recipe, usable: Sequence[NamedOptions]) -> list[NamedOptions]:
+def _on_demand(recipe: Recipe, usable: Sequence[NamedOptions], *, metadata: bool) -> list[NamedOptions]:
     """Measures that a filter reads and that need no options: named after their kind."""
     written = {column.name for item in usable for column in item.options.columns(item.name)}
     wanted = [name for step in recipe.steps for name in step.rule.reads() if name not in written]
     found: list[NamedOptions] = []
     for kind in measure_names():
         declared = find_measure(kind)
-        if not issubclass(declared, DerivedMeasure) or any(item.name == kind for item in usable):
+        if issubclass(declared, PoolMeasure) or any(item.name == kind for item in usable):
             continue
         try:
             options = declared()
         except ValidationError:
             continue  # it has options that only the recipe can give
-        if any(column.name in wanted for column in options.columns(kind)):
+        if _fits(options, metadata=metadata) and any(
+            column.name in wanted for column in options.columns(kind)
+        ):
             found.append(NamedOptions(kind, kind, options))
     return found
 
@@ -238,7 +250,9 @@ def _check_columns(plan: Plan) -> None:
                 raise MissingSignal(_no_embeddings(plan, step.name, name))
         try:
             step.rule.check(known)
-        except ValueError as cause:
+            if step.rule.relation is not None:
+                relation_class(step.rule.relation).check(step.rule)
+        except (ValueError, PoolError, RecipeError) as cause:
             msg = f"filter {step.name}: {cause}"
             raise RecipeError(msg) from cause
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import duckdb
@@ -22,6 +23,7 @@ from curate.view_columns import (
 from filters.core.catalogue import find_filter, nearest
 from filters.core.decide import decide
 from filters.core.errors import QueryError, StoreError
+from filters.core.quotas import DISTANCE_UNIT
 from transforms.failures import FAILURES_SCHEMA
 from transforms.measure import Column, find_measure
 from transforms.samples import Samples
@@ -92,9 +94,9 @@ def open_decision(store: Store, ledger: str | None = None) -> Decision:
 
 
 def connect(decision: Decision) -> duckdb.DuckDBPyConnection:
-    """A connection with the views `samples`, `drops`, `failures`, `runs` and `clusters`.
+    """A connection with the views of `VIEWS`, and those that `relation_views` names.
 
-    Each filter that compares samples has a view of its own too, see `relation_views`. SQL can read the store's files and nothing else: no other file, network, extension or setting.
+    SQL can read the store's files and nothing else: no other file, network, extension or setting.
     """
     connection = duckdb.connect()
     folder = decision.store.folder
@@ -109,9 +111,10 @@ def connect(decision: Decision) -> duckdb.DuckDBPyConnection:
         connection.register(name, table)
         connection.execute(f"CREATE VIEW {name.removesuffix('_table')} AS SELECT * FROM {name}")  # noqa: S608  (our own three names)
     _create_samples(connection, decision)
-    for step, view in relation_views(decision).items():
-        _create_relation(connection, decision, step, view)
-    _create_clusters(connection, decision)
+    relations = [_Relation(decision, *item) for item in relation_views(decision).items()]
+    for relation in relations:
+        _create_relation(connection, relation)
+    _create_clusters(connection, decision, [one for one in relations if "cluster_id" in one.names])
     root = folder.root if folder.local else str(folder.fs.unstrip_protocol(folder.root))
     connection.execute("SET enable_progress_bar = false")
     connection.execute("SET python_enable_replacements = false")  # tables are views, not our variables
@@ -182,75 +185,80 @@ def relation_columns(decision: Decision, step: str) -> list[Column]:
         f"{decision.manifest['relations'][step]}/{parts[0]['part']}.parquet"
     ) as stream:
         schema = pq.read_schema(stream)
-    declared = [(relation_column(field.name, field.type), field) for field in schema]
-    return [replace(column, type=field.type) for column, field in declared]
+    return [replace(relation_column(field.name), type=field.type) for field in schema]
 
 
-def _create_relation(
-    connection: duckdb.DuckDBPyConnection, decision: Decision, step: str, view: str
-) -> None:
+@dataclass(frozen=True)
+class _Relation:
+    """What the comparison of one step wrote, and the view of it."""
+
+    decision: Decision
+    step: str
+    view: str
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The columns of the comparison."""
+        return tuple(column.name for column in relation_columns(self.decision, self.step))
+
+
+def _create_relation(connection: duckdb.DuckDBPyConnection, relation: _Relation) -> None:
     """What a step's comparison wrote, laid beside the samples that it is about."""
-    name = quoted_name(view)
-    group = decision.manifest["relations"][step]
+    decision, name = relation.decision, quoted_name(relation.view)
+    group = decision.manifest["relations"][relation.step]
     if not decision.files(group):
-        columns = [*COMPARED_SAMPLE, *relation_columns(decision, step)]
-        table = pa.schema([(column.name, column.type) for column in columns]).empty_table()
-        connection.register(f"{view}_table", table)
-        connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {quoted_name(f'{view}_table')}")  # noqa: S608
+        columns = [*COMPARED_SAMPLE, *relation_columns(decision, relation.step)]
+        _create_empty(connection, relation.view, columns)
         return
     chosen = {
         decision.manifest["samples"]: 'uid, key, caption, shard, "row"',
         f"ledger/{decision.ledger}": "verdict, dropped_by",
-        group: ", ".join(quoted_name(column.name) for column in relation_columns(decision, step)),
+        group: ", ".join(map(quoted_name, relation.names)),
     }
     sides = []
-    for number, (side, columns) in enumerate(chosen.items()):
+    for number, (side, names) in enumerate(chosen.items()):
         files = ", ".join(_quoted(path) for path in decision.files(side))
-        sides.append(f"(SELECT {columns} FROM read_parquet([{files}])) AS t{number}")  # noqa: S608  (quoted)
+        sides.append(f"(SELECT {names} FROM read_parquet([{files}])) AS t{number}")  # noqa: S608  (quoted)
     connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {' POSITIONAL JOIN '.join(sides)}")  # noqa: S608
 
 
-def _create_clusters(connection: duckdb.DuckDBPyConnection, decision: Decision) -> None:
+def _create_empty(connection: duckdb.DuckDBPyConnection, view: str, columns: Sequence[Column]) -> None:
+    """A view without rows."""
+    table = pa.schema([(column.name, column.type) for column in columns]).empty_table()
+    connection.register(f"{view}_table", table)
+    connection.execute(f"CREATE VIEW {quoted_name(view)} AS SELECT * FROM {quoted_name(f'{view}_table')}")  # noqa: S608
+
+
+def _create_clusters(
+    connection: duckdb.DuckDBPyConnection, decision: Decision, relations: Sequence[_Relation]
+) -> None:
     """One row for each cluster of each step that has clusters."""
+    if not relations:
+        _create_empty(connection, "clusters", CLUSTER_COLUMNS)
+        return
     connection.register("clusters_table", _quotas(decision))
-    views = [
-        (number, step, view)
-        for number, (step, view) in enumerate(relation_views(decision).items())
-        if any(column.name == "cluster_id" for column in relation_columns(decision, step))
-    ]
-    members = " UNION ALL ".join(_members(decision, *item) for item in views)
-    kinds = {"kept": "k.kept", "kept_share": "k.kept / k.samples"}
-    fitted = ("inter_distance", "complexity", "quota")
-    chosen = ", ".join(
-        f"{'q' if column.name in fitted else 'k'}.{column.name}"
-        if column.name not in kinds
-        else f"{kinds[column.name]} AS {column.name}"
-        for column in CLUSTER_COLUMNS
+    members = " UNION ALL ".join(_members(relation, place) for place, relation in enumerate(relations))
+    connection.execute(
+        "CREATE VIEW clusters AS SELECT step, cluster_id, samples, passed, kept, "  # noqa: S608  (quoted)
+        "kept / samples AS kept_share, mean_distance, greatest_distance, inter_distance, complexity, quota "
+        f"FROM ({members}) LEFT JOIN clusters_table USING (step, cluster_id) ORDER BY place, cluster_id"
     )
-    if views:
-        connection.execute(
-            f"CREATE VIEW clusters AS SELECT {chosen} FROM ({members}) AS k "  # noqa: S608  (quoted)
-            "LEFT JOIN clusters_table AS q USING (step, cluster_id) ORDER BY k.place, k.cluster_id"
-        )
-    else:
-        nothing = pa.schema([(column.name, column.type) for column in CLUSTER_COLUMNS]).empty_table()
-        connection.register("clusters_table", nothing)
-        connection.execute("CREATE VIEW clusters AS SELECT * FROM clusters_table")
 
 
-def _members(decision: Decision, place: int, step: str, view: str) -> str:
-    """The clusters of one step, counted."""
-    names = [column.name for column in relation_columns(decision, step)]
-    # Summed as integers, so that the answer does not depend on the order of the rows.
-    distance = "1 - CAST(centroid_cosine AS DOUBLE)" if "centroid_cosine" in names else "NULL::DOUBLE"
-    units = f"CAST(round(greatest({distance}, 0) * 1073741824) AS BIGINT)"
+def _members(relation: _Relation, place: int) -> str:
+    """The clusters of one step, counted; distances are summed as integers, in any order the same."""
+    distance = "greatest(1 - CAST(centroid_cosine AS DOUBLE), 0)"
+    if "centroid_cosine" not in relation.names:
+        distance = "NULL::DOUBLE"
+    units = f"CAST(round({distance} / {DISTANCE_UNIT!r}) AS BIGINT)"
+    step = _quoted(relation.step)
     return (
-        f"SELECT {place} AS place, {_quoted(step)} AS step, cluster_id, count(*) AS samples, "  # noqa: S608
-        f"count(*) FILTER (dropped_by IS DISTINCT FROM {_quoted(step)}) AS passed, "
+        f"SELECT {place} AS place, {step} AS step, cluster_id, count(*) AS samples, "  # noqa: S608  (quoted)
+        f"count(*) FILTER (dropped_by IS DISTINCT FROM {step}) AS passed, "
         "count(*) FILTER (verdict = 'keep') AS kept, "
-        f"sum({units}) / 1073741824.0 / count({units}) AS mean_distance, "
-        f"max(greatest({distance}, 0)) AS greatest_distance "
-        f"FROM {quoted_name(view)} WHERE cluster_id IS NOT NULL GROUP BY cluster_id"
+        f"CAST(sum({units}) AS DOUBLE) * {DISTANCE_UNIT!r} / count({units}) AS mean_distance, "
+        f"max({distance}) AS greatest_distance "
+        f"FROM {quoted_name(relation.view)} WHERE cluster_id IS NOT NULL GROUP BY cluster_id"
     )
 
 

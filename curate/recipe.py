@@ -170,7 +170,7 @@ def parse_recipe(text: str, name: str = "recipe", folder: Path | None = None) ->
         problems.add_all((), found, RecipeFile)
         file = None
     measures = _measures(document, problems, folder or Path.cwd())
-    steps = _steps(document, problems)
+    steps = _steps(document, problems, folder or Path.cwd())
     problems.raise_any()
     if file is None:  # for the type checker: a problem was raised above
         raise RecipeError(name)
@@ -215,7 +215,7 @@ def _measures(document: Document, problems: RecipeProblems, folder: Path) -> tup
     return tuple(found)
 
 
-def _steps(document: Document, problems: RecipeProblems) -> tuple[Step, ...]:
+def _steps(document: Document, problems: RecipeProblems, folder: Path) -> tuple[Step, ...]:
     section = document.content.get("filters")
     steps: list[Step] = []
     names: dict[str, int] = {}
@@ -225,7 +225,7 @@ def _steps(document: Document, problems: RecipeProblems) -> tuple[Step, ...]:
             continue
         name, rule = parsed
         names[name] = names.get(name, 0) + 1
-        steps.append(Step(name if names[name] == 1 else f"{name}_{names[name]}", rule))
+        steps.append(Step(name if names[name] == 1 else f"{name}_{names[name]}", rule.located(folder)))
     return tuple(steps)
 
 

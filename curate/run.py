@@ -230,7 +230,10 @@ def _write_outputs(flow: Flow, manifest: Mapping[str, Any]) -> None:
         return
     target = f"curated/{ledger}"
     _keep_layout(folder, target, output.samples_per_shard)
-    groups = {measure.group: tuple(column.name for column in measure.columns()) for measure in plan.measures}
+    groups = {
+        measure.group: tuple(column.name for column in measure.columns() if column.carried)
+        for measure in plan.measures
+    }
     config = WriteConfig(
         plan.store, plan.recipe.file.pool.options(), f"ledger/{ledger}", target, ledger, groups
     )

@@ -60,12 +60,24 @@ RELATION_COLUMNS: tuple[Column, ...] = (
         "however similar",
     ),
     Column("nearest_cosine", pa.float32(), "cosine to that sample; 0 where none is earlier", "-1..1"),
+    Column(
+        "distance", pa.float32(), "how far that copy is, by the method of drop_copies; infinite: none is near"
+    ),
+    Column(
+        "duplicate_kind",
+        pa.string(),
+        "what kind of copy: exact, re-encoded, edited, …; none where it is none",
+    ),
     Column("cluster_id", pa.int32(), "cluster of the sample, from 0"),
     Column("centroid_cosine", pa.float32(), "cosine to the centroid of its cluster", "-1..1"),
+    Column("centroid_product", pa.float32(), "inner product with the centroid of its cluster"),
+    Column("in_target", pa.bool_(), "whether its cluster holds one of the examples"),
+    Column("caption_jaccard", pa.float32(), "similarity of its caption to that sample's", "0..1"),
+    Column("leaked_item", pa.string(), "the nearest item of the evaluation set"),
+    Column("leaked_bits", pa.int16(), "bits of PDQ that differ from it; 32: that many or more", "0..32"),
+    Column("leaked_cosine", pa.float32(), "cosine to it", "-1..1"),
     Column("cluster_rank", pa.int64(), "place in its cluster, from 0; the first ones stay"),
-    Column(
-        "inter_distance", pa.float32(), "mean distance of the centroid to its nearest ones, 1 - cosine", "0..2"
-    ),
+    Column("inter_distance", pa.float32(), "mean distance of its centroid to the nearest others", "0..2"),
 )
 CLUSTER_COLUMNS: tuple[Column, ...] = (
     Column("step", pa.string(), "the filter that made the clusters"),
@@ -78,15 +90,15 @@ CLUSTER_COLUMNS: tuple[Column, ...] = (
         "mean_distance", pa.float64(), "mean of 1 - centroid_cosine: how dense (d_intra of pruning)", "0..2"
     ),
     Column("greatest_distance", pa.float64(), "greatest 1 - centroid_cosine", "0..2"),
-    Column("inter_distance", pa.float64(), "mean distance of the centroid to its nearest ones", "0..2"),
+    Column("inter_distance", pa.float64(), "mean distance of its centroid to the nearest others", "0..2"),
     Column("complexity", pa.float64(), "intra x inter distance, as the quota was computed from it"),
     Column("quota", pa.int64(), "how many samples of the cluster prune_clusters keeps"),
 )
 
 
-def relation_column(name: str, kind: pa.DataType | None = None) -> Column:
+def relation_column(name: str) -> Column:
     """The declaration of a relation's column; its meaning points to the filter where it has none here."""
     for column in RELATION_COLUMNS:
         if column.name == name:
             return column
-    return Column(name, kind or pa.string(), "written by this filter's comparison")
+    return Column(name, pa.string(), "written by this filter's comparison")

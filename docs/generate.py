@@ -10,8 +10,16 @@ import typer
 
 from curate.cli import EXIT_CODES, app
 from curate.describe import filter_reads, option_rows, paragraphs, summary
-from curate.query import DROPS_MEANING, FAILURES_MEANING, LEDGER_MEANING, RUNS_MEANING
 from curate.recipe import OutputSection, PoolSection, RecipeFile, load_recipe, packaged_recipes
+from curate.view_columns import (
+    CLUSTER_COLUMNS,
+    COMPARED_SAMPLE,
+    DROPS_MEANING,
+    FAILURES_MEANING,
+    LEDGER_MEANING,
+    RELATION_COLUMNS,
+    RUNS_MEANING,
+)
 from filters.core.catalogue import filter_kind, filter_names, find_filter
 from transforms.failures import ROW_FAILURES, SHARD_FAILURES
 from transforms.measure import find_measure, measure_names
@@ -96,7 +104,26 @@ def views() -> str:
     text += table(["column", "meaning"], [(f"`{name}`", said) for name, said in LEDGER_MEANING.items()])
     for view, columns in (("drops", DROPS_MEANING), ("failures", FAILURES_MEANING), ("runs", RUNS_MEANING)):
         text += f"\n## {view}\n\n" + table(["column", "meaning"], [(f"`{n}`", m) for n, m in columns.items()])
-    return text
+    text += "\n## clusters\n\nOne row for each cluster of each filter that makes clusters.\n\n"
+    text += _columns(CLUSTER_COLUMNS)
+    return text + _relation_views()
+
+
+def _relation_views() -> str:
+    """The views of the filters that compare samples."""
+    rows = [
+        (f"`{name}`", ", ".join(f"`{column}`" for column in find_filter(name).relation_reads))
+        for name in filter_names()
+        if find_filter(name).relation is not None
+    ]
+    return (
+        "\n## One view for each filter that compares samples\n\n"
+        "Named after the filter (the second of its kind in a recipe: `drop_near_duplicates_2`), with one row "
+        "for each input row. Which columns of the comparison it has is the filter's choice:\n\n"
+        + table(["view", "judged by"], rows)
+        + "\n"
+        + _columns((*COMPARED_SAMPLE, *RELATION_COLUMNS))
+    )
 
 
 def recipes() -> str:

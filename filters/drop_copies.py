@@ -65,7 +65,7 @@ class DropCopies(RelationalFilter):
         "verified: also where candidates come from.",
     )
     neighbours: int = Field(
-        default=30, ge=1, le=1000, description="Verified: candidates looked at for each sample."
+        default=50, ge=1, le=1000, description="Verified: candidates looked at for each sample."
     )
     clusters: int | None = Field(
         default=None, ge=1, le=10_000_000, description="Number of clusters; none: one for 1,000 samples."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -20,6 +21,7 @@ from filters.core.declaration import (
     numbers,
     require_number,
 )
+from filters.core.paths import OneFile, beside
 
 
 class DropNearDuplicates(FittedFilter):
@@ -34,8 +36,13 @@ class DropNearDuplicates(FittedFilter):
     `nearest_cosine` and `duplicate_of` are stored for every sample, so another threshold, or
     `target_keep`, costs no new comparison. Pairs that lie in two clusters are missed, as in the
     original, unless `probe` looks into the next nearest clusters too; the run reports the recall
-    against brute force on a sample. CLIP embeddings find what means the same, not copies: for
-    those see `drop_copies`.
+    against brute force on a sample.
+
+    With `state`, new shards are compared with the survivors of earlier runs, inside their clusters,
+    and then with one another; what was decided before never changes. A sample whose uid is among
+    those survivors is a duplicate of itself: give the run new shards only.
+
+    CLIP embeddings find what means the same, not copies: for those see `drop_copies`.
     """
 
     shorthand: ClassVar[str] = "cosine_above"
@@ -50,6 +57,7 @@ class DropNearDuplicates(FittedFilter):
         "iterations",
         "training_samples",
         "seed",
+        "state",
     )
 
     embedding: str = Field(
@@ -78,6 +86,11 @@ class DropNearDuplicates(FittedFilter):
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of k-means, its sample and `random`.")
 
+    state: OneFile | None = Field(
+        default=None,
+        description="Folder or URL of the survivors of earlier runs, from `curate state`; they come first.",
+    )
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if (self.cosine_above is None) == (self.target_keep is None):
@@ -90,6 +103,11 @@ class DropNearDuplicates(FittedFilter):
 
     def reads(self) -> tuple[str, ...]:
         return ("uid",) if self.by is None else ("uid", self.by)
+
+    def located(self, folder: Path) -> Self:
+        if self.state is None:
+            return self
+        return self.model_copy(update={"state": beside(folder, self.state)})
 
     def embeddings(self) -> tuple[str, ...]:
         return (self.embedding,)

@@ -30,7 +30,8 @@ SAMPLES_PER_CLUSTER = 256
 ROWS_PER_CLUSTER = 1000  # where the recipe does not say how many clusters
 MOST_CLUSTERS = 100_000
 SURVEY_LOTS = 64  # a lot of the sample for each worker, within reason
-SPARE = 1.2  # draws a little more than needed, so that cutting to the exact number can
+# A little more than needed is drawn, so that cutting it gives the exact number.
+SPARE, SPARE_ROWS = 1.2, 64
 
 
 class ClusteredRelation(Relation):
@@ -43,9 +44,7 @@ class ClusteredRelation(Relation):
     @property
     def clusters(self) -> int:
         """How many clusters are asked for."""
-        if self.rule.clusters is not None:
-            return int(self.rule.clusters)
-        return max(1, min(round(self.scope.rows / ROWS_PER_CLUSTER), MOST_CLUSTERS))
+        return clusters_for(self.rule, self.scope.rows)
 
     @property
     def training_rows(self) -> int:
@@ -71,6 +70,8 @@ class ClusteredRelation(Relation):
 
     def training_tasks(self, stage: str, parts: Sequence[DecidePart]) -> list[Task]:
         """The tasks of survey, sample and train."""
+        if self.ready:
+            return [Task(0)] if stage == "train" else []
         lots = split_lots(parts, min(len(parts), max(SURVEY_LOTS, self.scope.workers)))
         if stage == "train":
             return [Task(0, (), (len(lots),))]
@@ -110,7 +111,7 @@ class ClusteredRelation(Relation):
         self.scope.folder.write_json(self._alive_file(task.number), alive)
 
     def _sample(self, task: Task) -> None:
-        share = self.training_rows * SPARE / max(1, task.keys[0])
+        share = max(self.training_rows * SPARE, self.training_rows + SPARE_ROWS) / max(1, task.keys[0])
         found = [self._sampled(part, share) for part in task.parts]
         width = max(vectors.shape[1] for _, vectors in found)
         for part, (_, vectors) in zip(task.parts, found, strict=True):
@@ -140,18 +141,20 @@ class ClusteredRelation(Relation):
         rows, stored, _ = self.scope.usable(part, self.rule.embedding, alive)
         return uids[rows], stored
 
+    @property
+    def ready(self) -> bool:
+        """Whether the centroids were made before, so that none are trained."""
+        return False
+
+    def ready_centroids(self) -> NDArray[np.float32]:
+        """Centroids that were made before: (k, d) float32."""
+        raise NotImplementedError
+
     def _train(self, task: Task) -> None:
-        lots = [self.load(f"sample/{number}") for number in range(task.keys[0])]
-        found = [lot for lot in lots if len(lot)]
-        if len({lot.dtype for lot in found}) > 1:
-            msg = f"the embeddings {self.rule.embedding} have different widths: measure with one encoder"
-            raise StoreError(msg)
-        records = np.concatenate(found) if found else np.zeros(0, [("vector", "<f2", (0,))])
-        if len(records):
-            uid = records["uid"]
-            # Rows with one uid have, as far as anyone can tell, one content: their order is no matter.
-            records = records[np.lexsort((uid[:, 1], uid[:, 0], records["hash"]))][: self.training_rows]
-        vectors, _ = unit_rows(records["vector"])
+        if self.ready:
+            self._commit(np.asarray(self.ready_centroids()), {"trained_on": None})
+            return
+        vectors, _ = unit_rows(self._training_set(task.keys[0]))
         centroids = train_centroids(
             vectors,
             self.clusters,
@@ -161,16 +164,43 @@ class ClusteredRelation(Relation):
         )
         about = {
             "clusters_asked_for": self.clusters,
-            "clusters": len(centroids),
             "trained_on": len(vectors),
             "seed": self.rule.seed,
             "iterations": self.rule.iterations,
+        }
+        self._commit(centroids, about)
+
+    def _training_set(self, lots: int) -> NDArray[np.float16]:
+        """The embeddings of the sample, in the order of their uids' hash."""
+        found = [lot for lot in (self.load(f"sample/{number}") for number in range(lots)) if len(lot)]
+        if len({lot.dtype for lot in found}) > 1:
+            msg = f"the embeddings {self.rule.embedding} have different widths: measure with one encoder"
+            raise StoreError(msg)
+        if not found:
+            return np.empty((0, 0), np.float16)
+        records = np.concatenate(found)
+        uid = records["uid"]
+        # Rows with one uid have, as far as anyone can tell, one content: their order is no matter.
+        order = np.lexsort((uid[:, 1], uid[:, 0], records["hash"]))[: self.training_rows]
+        vectors: NDArray[np.float16] = records["vector"][order]
+        return vectors
+
+    def _commit(self, centroids: NDArray[np.float32], about: dict[str, Any]) -> None:
+        about |= {
+            "clusters": len(centroids),
             "spherical": self.spherical,
             "embedding": self.rule.embedding,
         }
         with self.scope.folder.commit(self.centroids_file) as path, path.open("wb") as file:
             np.save(file, centroids, allow_pickle=False)
         self.scope.folder.write_json(self.centroids_file.replace(".npy", ".json"), about)
+
+
+def clusters_for(rule: Any, rows: int) -> int:
+    """How many clusters a rule asks for in a pool of so many rows."""
+    if rule.clusters is not None:
+        return int(rule.clusters)
+    return max(1, min(round(rows / ROWS_PER_CLUSTER), MOST_CLUSTERS))
 
 
 @dataclass(frozen=True)
@@ -195,8 +225,16 @@ class ClusteredComparison(ClusteredRelation, Comparison):
 
     stages: ClassVar[tuple[str, ...]] = (*ClusteredRelation.training, *Comparison.stages)
 
+    @classmethod
+    def expected_keys(cls, rule: Any, rows: int) -> int:
+        return max(1, min(clusters_for(rule, rows), rows))
+
     def keys(self) -> int:
         return max(1, len(self.centroids))
+
+    @property
+    def width(self) -> int:
+        return int(self.centroids.shape[1])
 
     def tasks(self, stage: str, parts: Sequence[DecidePart]) -> list[Task]:
         if stage in self.training:
@@ -226,8 +264,11 @@ class ClusteredComparison(ClusteredRelation, Comparison):
     def _priority(self, first: str, columns: Columns, records: Records) -> NDArray[np.uint64]:
         """Who comes first: the smaller number; ties go to the smaller uid.
 
-        first: farthest or nearest (to the centroid), random, or best by the signal `by` (none: last).
+        first: farthest or nearest (to the centroid), random, best by the signal `by` (none: last), or
+            uid alone.
         """
+        if first == "uid":
+            return np.zeros(len(records), np.uint64)
         if first == "random":
             return (uid_fraction(records["uid"], self.rule.seed + 1) * 2.0**53).astype(np.uint64)
         if first == "best":

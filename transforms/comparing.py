@@ -9,7 +9,6 @@ into blocks.
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,16 @@ from numpy.typing import NDArray
 
 from filters.core.declaration import Columns
 from transforms.deciding import DecidePart
-from transforms.exchange import Records, gathered, read_records, record_count, sorted_file, write_sorted
+from transforms.exchange import (
+    ExchangePlan,
+    Records,
+    gathered,
+    plan_exchange,
+    read_records,
+    record_count,
+    sorted_file,
+    write_sorted,
+)
 from transforms.relating import Relation, Task
 
 # Every record begins with these; `order` says who comes first among the rows of a key, ties go
@@ -47,11 +55,6 @@ ANSWER = np.dtype(
         ("original", "<u8", (2,)),
     ]
 )
-LOT_ROWS = 2_400_000  # about 2.5 GB of 512 float16 each
-LOT_ROWS_AT_LEAST = 25_000
-BLOCK_BYTES = 16 << 30
-BLOCK_BYTES_AT_LEAST = 32 << 20
-RANGE_BYTES_AT_LEAST = 1 << 20
 HOT_ROWS = 65_536
 HOT_TILES = 64  # at most, for one key
 
@@ -64,46 +67,13 @@ class Found:
         value: (n,) float64, such as the greatest cosine to an earlier row.
         original: (n,) int64, which earlier row that is; -1 for none.
         kind: (n,) uint8, a code whose meaning is the relation's; None for all 0.
+        uids: (n, 2) uint64 of the originals, where they need not be among the compared rows.
     """
 
     value: NDArray[np.float64]
     original: NDArray[np.int64]
     kind: NDArray[np.uint8] | None = None
-
-
-@dataclass(frozen=True)
-class ExchangePlan:
-    """How rows are brought together: in how many files and reads, of which size."""
-
-    rows: int
-    record_bytes: int
-    lots: int
-    blocks: int
-
-    @property
-    def reads(self) -> int:
-        """Contiguous ranges that all blocks together read."""
-        return self.lots * self.blocks
-
-    @property
-    def range_bytes(self) -> float:
-        """Bytes of one range on average."""
-        return self.rows * self.record_bytes / self.reads
-
-
-def plan_exchange(rows: int, record_bytes: int, parts: int, keys: int, workers: int) -> ExchangePlan:
-    """The plan for so many rows in so many parts with so many keys.
-
-    Lots and blocks are as many as keep the workers busy on a small pool, and as few as fit a
-    worker's memory and disk on a large one; in between, ranges stay above 1 MiB.
-    """
-    total = rows * record_bytes
-    busy = 4 * workers
-    lots = max(math.ceil(rows / LOT_ROWS), min(busy, rows // LOT_ROWS_AT_LEAST))
-    lots = max(1, min(lots, parts))
-    blocks = max(math.ceil(total / BLOCK_BYTES), min(busy, total // BLOCK_BYTES_AT_LEAST))
-    widest = max(total // (lots * RANGE_BYTES_AT_LEAST), math.ceil(total / BLOCK_BYTES))
-    return ExchangePlan(rows, record_bytes, lots, max(1, min(blocks, keys, widest)))
+    uids: NDArray[np.uint64] | None = None
 
 
 def split_lots(parts: Sequence[DecidePart], lots: int) -> list[Task]:
@@ -128,9 +98,20 @@ class Comparison(Relation):
 
     # --- what a comparison declares
 
+    @classmethod
     @abstractmethod
-    def payload(self) -> list[tuple[Any, ...]]:
-        """The fields that are compared, in numpy's words; asked after any training."""
+    def fields(cls, rule: Any, width: int) -> list[tuple[Any, ...]]:
+        """The fields that are compared, in numpy's words; width: of the embeddings, if any."""
+
+    @classmethod
+    @abstractmethod
+    def expected_keys(cls, rule: Any, rows: int) -> int:
+        """About how many keys a pool of so many rows has."""
+
+    @classmethod
+    def records_per_row(cls, rule: Any) -> int:  # noqa: ARG003
+        """How many records a row brings."""
+        return 1
 
     @abstractmethod
     def keys(self) -> int:
@@ -141,18 +122,15 @@ class Comparison(Relation):
         """What a part brings: records of `dtype`, and the key of each."""
 
     @abstractmethod
-    def compare(self, members: Records) -> Found:
+    def compare(self, members: Records, key: int) -> Found:
         """Compares the rows of one key, which come in order."""
 
     @abstractmethod
     def columns(self, rows: int, answers: Records) -> Columns:
         """The relation columns of a part with so many rows; one answer for each compared row."""
 
-    def compare_tiles(self, earlier: Records, members: Records, *, same: bool) -> Found:
-        """Compares rows with those of an earlier tile of the same key, or within their own tile.
-
-        `original` counts within `earlier`.
-        """
+    def compare_tiles(self, earlier: Records, members: Records) -> Found:
+        """Compares rows with all rows of an earlier tile of the same key; `original` counts in that."""
         raise NotImplementedError
 
     # --- stages
@@ -160,15 +138,23 @@ class Comparison(Relation):
     @property
     def dtype(self) -> np.dtype[Any]:
         """The type of a record."""
-        return np.dtype([*IDENTITY, *self.payload()])
+        return np.dtype([*IDENTITY, *self.fields(self.rule, self.width)])
 
-    def copies(self) -> int:
-        """How many records a row brings."""
-        return 1
+    @property
+    def width(self) -> int:
+        """Of the embeddings that are compared; asked after any training."""
+        return 0
+
+    @classmethod
+    def forecast(cls, rule: Any, rows: int, parts: int, workers: int, width: int) -> ExchangePlan:
+        """How a pool of so many rows would be brought together, before anything is known of it."""
+        record = np.dtype([*IDENTITY, *cls.fields(rule, width)]).itemsize
+        keys = cls.expected_keys(rule, rows)
+        return plan_exchange(rows * cls.records_per_row(rule), record, parts, keys, workers)
 
     def plan(self, parts: Sequence[DecidePart]) -> ExchangePlan:
         """How the rows are brought together."""
-        rows = self.scope.rows * self.copies()
+        rows = self.scope.rows * self.records_per_row(self.rule)
         return plan_exchange(rows, self.dtype.itemsize, len(parts), self.keys(), self.scope.workers)
 
     def lots(self, parts: Sequence[DecidePart]) -> list[Task]:
@@ -228,7 +214,7 @@ class Comparison(Relation):
                     kept[start:end] = False
                     continue
                 members = records[order[start:end]]
-                answers[start:end] = answered(members, members, self.compare(members), key)
+                answers[start:end] = answered(members, members, self.compare(members, key), key)
         answers = answers[kept]
         lots = np.searchsorted(firsts, answers["part"], side="right") - 1
         write_sorted(folder, self.scope.work(f"answers/block-{task.number}"), answers, lots, len(firsts))
@@ -301,7 +287,7 @@ class Comparison(Relation):
         key, earlier, later = task.keys
         members = self._tile(key, later)
         others = members if earlier == later else self._tile(key, earlier)
-        found = self.compare_tiles(others, members, same=earlier == later)
+        found = self.compare(members, key) if earlier == later else self.compare_tiles(others, members)
         answers = answered(others, members, found, key)
         name = self.scope.work(f"pairs/{key}/{later}-{earlier}")
         write_sorted(self.scope.folder, name, answers, np.zeros(len(answers), np.int64), 1)
@@ -357,7 +343,9 @@ def answered(others: Records, members: Records, found: Found, key: int) -> Recor
     answers["found"] = found.original >= 0
     if found.kind is not None:
         answers["kind"] = found.kind
-    if len(others):
+    if found.uids is not None:
+        answers["original"] = found.uids
+    elif len(others):
         answers["original"] = others["uid"][np.maximum(found.original, 0)]
     answers["original"][~answers["found"]] = 0
     return answers

@@ -9,8 +9,10 @@ int64, written last. Local files are memory-mapped, remote ones read by byte ran
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,6 +27,56 @@ Put: TypeAlias = "Callable[[int, Records], None]"
 OFFSETS_HEADER = 128  # bytes; numpy pads to 64 and the header of an int64 vector needs less than 128
 FILES_AT_ONCE = 64
 SPOOL_BYTES = 1 << 29
+LOT_ROWS = 2_400_000  # about 2.5 GB of 512 float16 each
+LOT_ROWS_AT_LEAST = 25_000
+BLOCK_BYTES = 16 << 30
+BLOCK_BYTES_AT_LEAST = 32 << 20
+RANGE_BYTES_AT_LEAST = 1 << 20
+
+
+@dataclass(frozen=True)
+class ExchangePlan:
+    """How rows are brought together: in how many files and reads, of which size.
+
+    Attributes:
+        rows: records, more than the pool's rows where a row is compared in several clusters.
+        lots: sorted files; blocks: of consecutive keys, each of which reads a range of every file.
+        comparisons: expected pairs to look at, where that is what may become too much.
+        refused: True where it is too much; instead: what to do then.
+    """
+
+    rows: int
+    record_bytes: int
+    lots: int
+    blocks: int
+    comparisons: float | None = None
+    refused: bool = False
+    instead: str = ""
+
+    @property
+    def reads(self) -> int:
+        """Contiguous ranges that all blocks together read."""
+        return self.lots * self.blocks
+
+    @property
+    def range_bytes(self) -> float:
+        """Bytes of one range on average."""
+        return self.rows * self.record_bytes / self.reads
+
+
+def plan_exchange(rows: int, record_bytes: int, parts: int, keys: int, workers: int) -> ExchangePlan:
+    """The plan for so many rows in so many parts with so many keys.
+
+    Lots and blocks are as many as keep the workers busy on a small pool, and as few as fit a
+    worker's memory and disk on a large one; in between, ranges stay above 1 MiB.
+    """
+    total = rows * record_bytes
+    busy = 4 * workers
+    lots = max(math.ceil(rows / LOT_ROWS), min(busy, rows // LOT_ROWS_AT_LEAST))
+    lots = max(1, min(lots, parts))
+    blocks = max(math.ceil(total / BLOCK_BYTES), min(busy, total // BLOCK_BYTES_AT_LEAST))
+    widest = max(total // (lots * RANGE_BYTES_AT_LEAST), math.ceil(total / BLOCK_BYTES))
+    return ExchangePlan(rows, record_bytes, lots, max(1, min(blocks, keys, widest)))
 
 
 @contextlib.contextmanager

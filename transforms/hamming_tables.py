@@ -108,3 +108,9 @@ def _pieces(errors: int, rows: int, pairs: int) -> int:
         return tables * rows * SORT_SECONDS + share * pairs * COMPARE_SECONDS
 
     return min(range(errors + 1, MOST_PIECES + 1), key=seconds)
+
+
+def expected_comparisons(blocks: int, radius: int, rows: int, pairs: float) -> float:
+    """How many of so many pairs of random codes the tables would compare."""
+    tables = make_tables(blocks, radius, rows, max(1, round(pairs)))
+    return sum(pairs / float(2**table.key_bits) for table in tables)

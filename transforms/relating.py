@@ -23,6 +23,7 @@ from filters.core.declaration import Columns
 from filters.core.errors import StoreError
 from transforms.clustering import unit_rows
 from transforms.deciding import DecideConfig, DecidePart, read_columns
+from transforms.exchange import ExchangePlan
 from transforms.storage import Folder
 from transforms.store import Store
 
@@ -119,6 +120,20 @@ class Relation(ABC):
         # Any: each relation knows the class of its own filters.
         self.rule: Any = scope.step.rule
 
+    @classmethod  # noqa: B027  (most rules name no file)
+    def check(cls, rule: Any) -> None:
+        """Raises RecipeError or PoolError where files that the rule names can't serve; reads little."""
+
+    @classmethod
+    def identity(cls, rule: Any) -> dict[str, Any]:  # noqa: ARG003  (as above)
+        """What counts in place of the options that name files: their content. JSON values."""
+        return {}
+
+    @classmethod
+    def forecast(cls, rule: Any, rows: int, parts: int, workers: int, width: int) -> ExchangePlan | None:  # noqa: ARG003
+        """How a pool of so many rows would be brought together; None where nothing is."""
+        return None
+
     @abstractmethod
     def tasks(self, stage: str, parts: Sequence[DecidePart]) -> list[Task]:
         """The tasks of a stage; may read what earlier stages wrote, but nothing large."""
@@ -132,6 +147,10 @@ class Relation(ABC):
         return {}
 
     # --- what is the same for all
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Workers get the place alone, not what the driver has read so far.
+        return type(self), (self.scope,)
 
     def waiting(self, stage: str, parts: Sequence[DecidePart]) -> list[Task]:
         """The tasks of a stage that are still to be done."""

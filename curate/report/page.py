@@ -1,4 +1,4 @@
-"""The HTML report of one decision: one file, no scripts, nothing loaded from elsewhere.
+"""The HTML report of one decision: no scripts, nothing loaded from elsewhere.
 
 The same store gives the same bytes: nothing in it depends on the time or the machine. Captions,
 keys and file names are other people's text: the template escapes everything.
@@ -19,6 +19,7 @@ from curate.query import Decision, connect
 from curate.report import wording
 from curate.report.cards import Card, load_cards
 from curate.report.charts import draw
+from curate.report.clusters import compared_steps, comparisons
 from curate.report.counts import Fall, failures, quarantines, signal_schema, waterfall
 from curate.report.cuts import cuts
 from curate.report.examples import Group, borderline_groups, verdict_groups
@@ -92,6 +93,25 @@ def build_report(
             shard_failures=SHARD_FAILURES,
             recipe=recipe_text(manifest),
             where=redact(decision.store.folder.url),
+            compared=compared_steps(decision),
+        )
+    )
+
+
+def build_clusters(
+    decision: Decision,
+    *,
+    storage_options: Mapping[str, Any] = {},
+    thumbnails: int = 12,
+) -> str:
+    """The page beside the report that shows clusters and copies; options as in `build_report`."""
+    return (
+        _environment()
+        .get_template("clusters.html")
+        .render(
+            decision=decision,
+            manifest=decision.manifest,
+            found=comparisons(decision, storage_options, thumbnails=thumbnails),
         )
     )
 
@@ -102,13 +122,17 @@ def write_report(
     storage_options: Mapping[str, Any] = {},
     thumbnails: int = 12,
 ) -> str:
-    """Writes the report into the store and returns its path or URL.
+    """Writes the report into the store, with its page of clusters, and returns its path or URL.
 
     Raises: StoreError where the store can't be written.
     """
     text = build_report(decision, storage_options=storage_options, thumbnails=thumbnails)
     name = report_name(decision)
     folder = decision.store.folder
+    if compared_steps(decision):
+        clusters = build_clusters(decision, storage_options=storage_options, thumbnails=thumbnails)
+        with folder.commit(name.replace("index.html", "clusters.html")) as path:
+            path.write_text(clusters, encoding="utf-8")
     with folder.commit(name) as path:
         path.write_text(text, encoding="utf-8")
     return folder.path(name) if folder.local else f"{redact(folder.url)}/{name}"

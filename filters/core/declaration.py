@@ -7,7 +7,8 @@ and its `reads` are its documentation; nothing else in the project names it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -67,6 +68,10 @@ class Filter(BaseModel):
 
     def check(self, types: dict[str, pa.DataType]) -> None:
         """Raises ValueError where a column that the rule reads has a type it can't judge."""
+
+    def located(self, folder: Path) -> Self:  # noqa: ARG002  (most filters name no file)
+        """The rule with relative paths of files made relative to the recipe's folder."""
+        return self
 
 
 class RowFilter(Filter):

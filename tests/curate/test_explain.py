@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from curate.commands import explain_command
 from curate.explain import Explanation, explain
 from curate.query import open_decision
 from filters.core.errors import QueryError
+from tests.compared import HOSTILE, compared_run
 from tests.pools import Member, photo, sample, write_tar
 from tests.running import ask, curate, why
 from transforms.store import Store
@@ -139,3 +141,69 @@ def test_a_quarantined_row_tells_that_its_value_is_missing(tmp_path: Path) -> No
     found = why(tmp_path / "store", f"{1:032x}")
     assert found.sample["verdict"] == "quarantine"
     assert [(vote.vote, vote.value, vote.decided) for vote in found.votes] == [("null", "", True)]
+
+
+# --- what the sample was compared with
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("compared")
+    compared_run(folder)
+    return folder / "store"
+
+
+def one_dropped(store: Path, step: str) -> dict[str, object]:
+    rows = ask(
+        store,
+        f"SELECT uid, key, caption, duplicate_of, shard FROM {step} WHERE dropped_by = '{step}' ORDER BY key",  # noqa: S608
+    )
+    return rows[0]
+
+
+def test_a_near_duplicate_tells_its_original_and_the_similarity(compared: Path) -> None:
+    row = one_dropped(compared, "drop_near_duplicates")
+    found = why(compared, str(row["key"]))
+    (original,) = [one for one in found.originals if one.decided]
+    assert original.filter == "drop_near_duplicates"
+    assert original.sample["uid"] == row["duplicate_of"] == found.sample["duplicate_of"]
+    assert original.sample["caption"] is not None
+    assert original.likeness.startswith("cosine 0.999")
+    assert [member.filter for member in found.clusters] == ["drop_near_duplicates"]
+
+
+def test_a_sample_that_stayed_tells_the_nearest_other_and_its_clusters(compared: Path) -> None:
+    (row,) = ask(
+        compared,
+        "SELECT key FROM drop_near_duplicates WHERE verdict = 'keep' AND duplicate_of IS NOT NULL "
+        "ORDER BY key LIMIT 1",
+    )
+    found = why(compared, row["key"])
+    assert [(one.filter, one.decided) for one in found.originals] == [("drop_near_duplicates", False)]
+    assert [member.filter for member in found.clusters] == ["drop_near_duplicates", "prune_clusters"]
+    assert found.clusters[1].cluster["quota"] == found.clusters[1].cluster["passed"]
+
+
+def test_an_exact_copy_with_the_uid_of_its_original_names_the_other_row(tmp_path: Path) -> None:
+    for number in range(2):
+        write_tar(tmp_path / "pool" / f"{number}.tar", sample(f"k{number}", photo(1), "a small picture"))
+    curate(RECIPE, tmp_path / "pool", tmp_path / "store")
+    (original,) = why(tmp_path / "store", "k1").originals
+    assert (original.sample["key"], original.likeness, original.decided) == ("k0", "equal", True)
+    assert why(tmp_path / "store", "k0").originals == ()
+
+
+def test_the_original_is_printed_without_control_characters(
+    compared: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (row,) = ask(
+        compared,
+        "SELECT n.key FROM drop_near_duplicates n JOIN samples s ON s.uid = n.duplicate_of "
+        "WHERE s.caption LIKE '%[2J%' ORDER BY n.key LIMIT 1",
+    )
+    explain_command(Store.at(str(compared)), row["key"], None)
+    said = capfd.readouterr().out
+    assert "\x1b" not in said
+    assert HOSTILE.replace("\x1b", "\ufffd") in " ".join(said.split())
+    assert "in drop_near_duplicates; itself" in said
+    assert "of drop_near_duplicates: " in said

@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from curate.query import connect, describe_views, open_decision, run_sql
+from curate.query import Decision, connect, describe_views, open_decision, relation_views, run_sql
 from filters.core.errors import QueryError, StoreError
+from tests.compared import EMPTY, compared_run
 from tests.pools import broken_pool, photo, sample, write_tar
 from tests.running import EVERYDAY, ask, curate, files_of
 from transforms.store import Store
@@ -30,14 +31,18 @@ def columns_of(store: Path, view: str) -> list[str]:
     return list(run_sql(connection, f"SELECT * FROM {view} LIMIT 0").column_names)  # noqa: S608  (our views)
 
 
-@pytest.mark.parametrize("view", ["samples", "drops", "failures", "runs"])
+@pytest.mark.parametrize(
+    "view", ["samples", "drops", "failures", "runs", "clusters", "drop_exact_duplicates"]
+)
 def test_described_columns_are_the_columns(store: Path, view: str) -> None:
     described = describe_views(open_decision(Store.at(str(store))))[view]
     assert [name for name, _, _ in described] == columns_of(store, view)
     assert all(meaning for _, meaning, _ in described)
 
 
-@pytest.mark.parametrize("view", ["samples", "drops", "failures", "runs"])
+@pytest.mark.parametrize(
+    "view", ["samples", "drops", "failures", "runs", "clusters", "drop_exact_duplicates"]
+)
 def test_described_columns_are_the_columns_where_there_is_no_row(tmp_path: Path, view: str) -> None:
     write_tar(tmp_path / "pool" / "0.tar", [])
     curate(EVERYDAY, tmp_path / "pool", tmp_path / "store")
@@ -190,3 +195,109 @@ def test_no_secret_is_in_any_file_of_a_store(tmp_path: Path, small_pool: Path) -
     assert "hunter2" not in json.dumps(run.manifest)
     for path in (tmp_path / "store").rglob("*"):
         assert not path.is_file() or b"hunter2" not in path.read_bytes()
+
+
+# --- what comparisons found
+
+COMPARED = ("drop_exact_duplicates", "drop_near_duplicates", "prune_clusters")
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run whose filters compare samples."""
+    folder = tmp_path_factory.mktemp("compared")
+    compared_run(folder)
+    return folder / "store"
+
+
+@pytest.mark.parametrize("view", [*COMPARED, "clusters"])
+def test_views_of_comparisons_are_described(compared: Path, view: str) -> None:
+    described = describe_views(open_decision(Store.at(str(compared))))[view]
+    assert [name for name, _, _ in described] == columns_of(compared, view)
+    assert all(meaning for _, meaning, _ in described)
+
+
+@pytest.mark.parametrize("view", COMPARED)
+def test_a_view_of_a_comparison_has_every_row_in_its_place(compared: Path, view: str) -> None:
+    mine = ask(compared, f"SELECT uid, key, caption, shard, row, verdict, dropped_by FROM {view}")  # noqa: S608
+    assert mine == ask(compared, "SELECT uid, key, caption, shard, row, verdict, dropped_by FROM samples")
+
+
+def test_rows_that_did_not_reach_a_comparison_are_null_in_it(compared: Path) -> None:
+    (found,) = ask(
+        compared,
+        "SELECT count(*) AS n FROM drop_near_duplicates WHERE (cluster_id IS NULL) <> "
+        "(verdict = 'failed' OR coalesce(dropped_by, '') IN ('min_side_pixels', 'drop_exact_duplicates'))",
+    )
+    assert found == {"n": 0}
+
+
+def test_the_original_of_a_near_duplicate_and_its_similarity_can_be_asked(compared: Path) -> None:
+    rows = ask(
+        compared,
+        "SELECT n.nearest_cosine, s.uid FROM drop_near_duplicates n JOIN samples s ON s.uid = n.duplicate_of "
+        "WHERE n.dropped_by = 'drop_near_duplicates'",
+    )
+    assert len(rows) == 5
+    assert all(row["nearest_cosine"] > 0.999 for row in rows)
+
+
+def test_clusters_count_their_samples_in_the_order_of_the_recipe(compared: Path) -> None:
+    rows = ask(compared, "FROM clusters")
+    places = [(COMPARED.index(row["step"]), row["cluster_id"]) for row in rows]
+    assert places == sorted(places)
+    counted = ask(
+        compared,
+        "SELECT cluster_id, count(*) AS n, count(*) FILTER (verdict = 'keep') AS kept FROM prune_clusters "
+        "WHERE cluster_id IS NOT NULL GROUP BY 1 ORDER BY 1",
+    )
+    mine = [row for row in rows if row["step"] == "prune_clusters"]
+    assert [(row["cluster_id"], row["samples"], row["kept"]) for row in mine] == [
+        (row["cluster_id"], row["n"], row["kept"]) for row in counted
+    ]
+    assert all(row["kept_share"] == row["kept"] / row["samples"] for row in rows)
+
+
+def test_a_cluster_passes_its_quota_and_has_the_complexity_it_was_given_for(compared: Path) -> None:
+    artefact = open_decision(Store.at(str(compared))).manifest["artefacts"]["prune_clusters"]
+    for row in ask(compared, "FROM clusters WHERE step = 'prune_clusters'"):
+        number = row["cluster_id"]
+        assert row["passed"] == row["quota"] == artefact["quotas"][number]
+        assert row["samples"] == artefact["sizes"][number]
+        assert row["mean_distance"] == pytest.approx(artefact["intra_distance"][number], rel=1e-12)
+        assert row["inter_distance"] == artefact["inter_distance"][number]
+        assert row["complexity"] == pytest.approx(row["mean_distance"] * row["inter_distance"], abs=1e-12)
+        assert row["mean_distance"] <= row["greatest_distance"]
+
+
+def test_clusters_without_quotas_have_none(compared: Path) -> None:
+    rows = ask(compared, "SELECT quota, complexity FROM clusters WHERE step = 'drop_near_duplicates'")
+    assert len(rows) == 3
+    assert all(row == {"quota": None, "complexity": None} for row in rows)
+
+
+def test_views_of_comparisons_over_no_rows_are_empty(tmp_path: Path) -> None:
+    write_tar(tmp_path / "pool" / "0.tar", [])
+    curate(EMPTY, tmp_path / "pool", tmp_path / "store")
+    for view in (*COMPARED, "clusters"):
+        assert ask(tmp_path / "store", f"FROM {view}") == []
+        described = describe_views(open_decision(Store.at(str(tmp_path / "store"))))[view]
+        assert [name for name, _, _ in described] == columns_of(tmp_path / "store", view)
+
+
+def test_a_view_whose_name_is_taken_gets_another(compared: Path) -> None:
+    decision = open_decision(Store.at(str(compared)))
+    manifest = json.loads(json.dumps(decision.manifest))
+    manifest["recipe"]["filters"][1]["name"] = "Clusters"
+    manifest["relations"]["Clusters"] = manifest["relations"]["drop_exact_duplicates"]
+    renamed = Decision(decision.store, manifest)
+    assert next(iter(relation_views(renamed).items())) == ("Clusters", "Clusters_step")
+    assert run_sql(connect(renamed), 'SELECT count(*) AS n FROM "Clusters_step"').to_pylist() == [{"n": 26}]
+
+
+def test_a_comparison_can_be_asked_where_the_store_is_no_local_folder(tmp_path: Path) -> None:
+    write_tar(tmp_path / "pool" / "0.tar", [*sample("a", photo(1), "one"), *sample("b", photo(1), "two")])
+    text = "name: far\nfilters:\n  - drop_exact_duplicates\noutput: {report: false}\n"
+    curate(text, tmp_path / "pool", "memory://compared/store")
+    (row,) = ask("memory://compared/store", "FROM drop_exact_duplicates WHERE duplicate_of IS NOT NULL")
+    assert row["dropped_by"] == "drop_exact_duplicates"

@@ -12,6 +12,7 @@ import pytest
 from curate.plan import make_plan
 from curate.recipe import load_recipe, packaged_recipes, parse_recipe
 from curate.run import RunOptions, RunResult, run_recipe
+from filters.core.errors import RecipeError
 from tests.pools import metadata_shard, photo, sample, write_tar
 from tests.running import ask
 from transforms.store import Store
@@ -53,7 +54,7 @@ def run_packaged(name: str, pool: Path, store: Path, change: Callable[[str], str
 
 
 def test_every_packaged_recipe_is_run_by_a_test_here() -> None:
-    assert set(packaged_recipes()) == {*BASELINES, "template", "demo"}
+    assert set(packaged_recipes()) == {*BASELINES, *IMAGE_BASED, "template", "demo"}
 
 
 def test_every_packaged_recipe_has_its_own_name_and_says_what_it_is_for() -> None:
@@ -106,6 +107,65 @@ def test_a_datacomp_baseline_keeps_what_its_rules_say(name: str, tmp_path: Path)
     assert subset.dtype == np.dtype("u8,u8")
     assert {low for _, low in subset.tolist()} == KEPT[name]
     assert not (tmp_path / "store" / "curated").exists(), "metadata holds no images to write"
+
+
+# Caption, group of the image, CLIP L/14 score; images of group 0 are like the examples.
+IMAGE_ROWS = [
+    ("a perfectly good picture", 0, 0.3),  # 0
+    ("une image FR très bien", 0, 0.3),  # 1: not English
+    ("watermelon", 0, 0.3),  # 2: one token
+    ("a melo", 0, 0.3),  # 3: two tokens, six characters
+    ("a mel", 0, 0.3),  # 4: five characters
+    ("watermelon\n", 0, 0.3),  # 5: fastText takes a line break for a token
+    ("water\u00a0melon", 0, 0.3),  # 6: and a no-break space for none
+    ("a picture of something else", 1, 0.3),  # 7: nearest to a centroid without examples
+    ("a picture of another thing", 2, 0.3),  # 8: nearer to a target's direction, but not by product
+    ("a picture with a low score", 0, 0.1),  # 9
+]
+IMAGE_BASED = {"image_based": {0, 3, 5, 9}, "image_based_intersect_clip_score": {0, 3, 5}}
+
+
+def image_pool(folder: Path) -> None:
+    """DataComp metadata with L/14 embeddings, and the files that the image-based recipes take."""
+    axes = np.eye(768, dtype=np.float32)
+    groups = np.stack([axes[0], axes[1], np.sqrt([0.6, 0.4] + [0] * 766)]).astype(np.float16)
+    scores = [{"text": text, "clip_l14_similarity_score": score} for text, _, score in IMAGE_ROWS]
+    metadata_shard(folder / "pool" / "0.parquet", scores)
+    images = groups[[group for _, group, _ in IMAGE_ROWS]]
+    np.savez(folder / "pool" / "0.npz", l14_img=images, l14_txt=images)
+    (folder / "imagenet").mkdir()
+    np.save(folder / "imagenet" / "0.npy", (axes[:1] + 0.01 * axes[5]).astype(np.float16))
+    np.save(folder / "centroids.npy", np.stack([0.5 * axes[0], 0.9 * axes[1]]))
+
+
+@pytest.mark.usefixtures("stub_detector")
+@pytest.mark.parametrize("name", IMAGE_BASED)
+def test_an_image_based_baseline_keeps_what_its_rules_say(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_pool(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    stub = "\nmeasures:\n  language: {detector: stub}\n"
+    result = run_packaged(
+        name, tmp_path / "pool", tmp_path / "store", lambda text: text.replace("\nmeasures:\n", stub)
+    )
+    subset = np.load(tmp_path / "store" / "subsets" / f"{result.ledger}.npy")
+    assert {low for _, low in subset.tolist()} == IMAGE_BASED[name]
+
+
+@pytest.mark.parametrize("name", IMAGE_BASED)
+def test_an_image_based_baseline_without_its_files_says_which(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_pool(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "centroids.npy").unlink()
+    with pytest.raises(RecipeError, match=r"keep_target_clusters: centroids: 'centroids.npy' does not exist"):
+        run_packaged(name, tmp_path / "pool", tmp_path / "store", lambda text: text)
+    (tmp_path / "imagenet" / "0.npy").unlink()
+    with pytest.raises(RecipeError, match=r"examples: no file matches 'imagenet/\*.npy'"):
+        run_packaged(name, tmp_path / "pool", tmp_path / "store", lambda text: text)
+    assert not (tmp_path / "store").exists()
 
 
 def test_the_template_runs_as_it_is(tmp_path: Path) -> None:

@@ -47,6 +47,10 @@ VARIANTS = (
     "turned by 90 degrees counter-clockwise",
     "mirrored at the other diagonal",
 )
+# Below these a hash says too little: PDQ's authors' bound, and hardly any variance for pHash.
+LEAST_QUALITY, LEAST_VARIANCE = 50, 4.0
+# Half of a hash's bits are set; fewer mean that much of the picture's transform is zero.
+LEAST_BITS_SET = {"pdq": 56, "phash": 24}
 PDQ_SIDE, PDQ_KEPT = 64, 16
 PDQ_LEAST_SIDE = 5  # pixels; smaller pictures have no PDQ: all bits 0, quality 0
 PHASH_SIDE, PHASH_KEPT = 32, 8

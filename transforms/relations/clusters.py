@@ -23,14 +23,15 @@ class Clusters(ClusteredComparison):
     stages: ClassVar[tuple[str, ...]] = (*ClusteredComparison.training, "sort", "compare", "write")
     hot_rows: ClassVar[int | None] = None
 
-    def payload(self) -> list[tuple[Any, ...]]:
+    @classmethod
+    def fields(cls, rule: Any, width: int) -> list[tuple[Any, ...]]:  # noqa: ARG003
         return []
 
     def entries(self, part: DecidePart) -> tuple[Records, NDArray[np.int64]]:
         members = self.members(part, 1, first=self.rule.order)
         return members.records, members.clusters[:, 0].astype(np.int64)
 
-    def compare(self, members: Records) -> Found:
+    def compare(self, members: Records, key: int) -> Found:  # noqa: ARG002
         return Found(np.arange(len(members), dtype=np.float64), np.full(len(members), -1, np.int64))
 
     @cached_property

@@ -25,11 +25,16 @@ class ExactDuplicates(Comparison):
     stages: ClassVar[tuple[str, ...]] = ("sort", "compare", "write")
     hot_rows: ClassVar[int | None] = None
 
-    def payload(self) -> list[tuple[Any, ...]]:
+    @classmethod
+    def fields(cls, rule: Any, width: int) -> list[tuple[Any, ...]]:  # noqa: ARG003
         return [("hash", "<u8", (2,))]
 
+    @classmethod
+    def expected_keys(cls, rule: Any, rows: int) -> int:  # noqa: ARG003
+        return 1 << max(0, (rows // ROWS_PER_BUCKET).bit_length())
+
     def keys(self) -> int:
-        return 1 << max(0, (self.scope.rows // ROWS_PER_BUCKET).bit_length())
+        return self.expected_keys(self.rule, self.scope.rows)
 
     def entries(self, part: DecidePart) -> tuple[Records, NDArray[np.int64]]:
         columns, alive = self.scope.alive(part, self.rule.reads())
@@ -47,7 +52,7 @@ class ExactDuplicates(Comparison):
         buckets = records["hash"][:, 0] >> shift if self.keys() > 1 else np.zeros(len(rows))
         return records, buckets.astype(np.int64)
 
-    def compare(self, members: Records) -> Found:
+    def compare(self, members: Records, key: int) -> Found:  # noqa: ARG002
         hashes = members["hash"]
         # Stable: equal hashes stay in the order of their uids.
         order = np.lexsort((hashes[:, 1], hashes[:, 0]))

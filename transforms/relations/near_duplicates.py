@@ -8,6 +8,7 @@ the rule is not greedy: dropped rows count as earlier rows too.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from filters.core.declaration import Columns
+from filters.core.errors import RecipeError
 from filters.core.uids import uid_fraction
 from transforms.clustered import SPARE, ClusteredComparison
 from transforms.comparing import Found, in_order
@@ -24,6 +26,8 @@ from transforms.marking import nearest_earlier, nearest_in
 from transforms.recall import SAMPLE_ROWS, nearest_of_all, recall_table
 from transforms.relating import Task
 from transforms.relations.exact_duplicates import originals
+from transforms.states import State
+from transforms.storage import redact
 
 ROWS_AT_ONCE = 1 << 16
 
@@ -33,11 +37,13 @@ class NearDuplicates(ClusteredComparison):
 
     stages: ClassVar[tuple[str, ...]] = (*ClusteredComparison.stages, "recall")
 
-    def payload(self) -> list[tuple[Any, ...]]:
-        return [("vector", "<f2", (self.centroids.shape[1],))]
+    @classmethod
+    def fields(cls, rule: Any, width: int) -> list[tuple[Any, ...]]:  # noqa: ARG003
+        return [("vector", "<f2", (width,))]
 
-    def copies(self) -> int:
-        return int(self.rule.probe)
+    @classmethod
+    def records_per_row(cls, rule: Any) -> int:
+        return int(rule.probe)
 
     def entries(self, part: DecidePart) -> tuple[Records, NDArray[np.int64]]:
         members = self.members(part, self.rule.probe, first=self.rule.keep)
@@ -50,13 +56,15 @@ class NearDuplicates(ClusteredComparison):
         records = np.concatenate([own, *[guests] * (probed - 1)])
         return records, members.clusters.T.reshape(-1).astype(np.int64)
 
-    def compare(self, members: Records) -> Found:
+    def compare(self, members: Records, key: int) -> Found:
         cosine, original = nearest_earlier(members["vector"])
-        return Found(cosine.astype(np.float64), original)
+        found = Found(cosine.astype(np.float64), original)
+        if self.state is None:
+            return found
+        with self.state.survivors(key) as known:
+            return _with_known(found, members, known)
 
-    def compare_tiles(self, earlier: Records, members: Records, *, same: bool) -> Found:
-        if same:
-            return self.compare(members)
+    def compare_tiles(self, earlier: Records, members: Records) -> Found:
         cosine, original = nearest_in(members["vector"], earlier["vector"])
         return Found(cosine.astype(np.float64), original)
 
@@ -76,6 +84,39 @@ class NearDuplicates(ClusteredComparison):
             "centroid_cosine": pa.array(centroid, mask=absent),
             "compared": pa.array(compared),
         }
+
+    # --- survivors of earlier runs
+
+    @classmethod
+    def check(cls, rule: Any) -> None:
+        if rule.state is not None:
+            _ = State.at(rule.state).about
+
+    @classmethod
+    def identity(cls, rule: Any) -> dict[str, Any]:
+        return {} if rule.state is None else {"state": State.at(rule.state).identity}
+
+    @cached_property
+    def state(self) -> State | None:
+        """What earlier runs have kept, where the recipe names it."""
+        return None if self.rule.state is None else State.at(self.rule.state)
+
+    @property
+    def ready(self) -> bool:
+        return self.rule.state is not None
+
+    def ready_centroids(self) -> NDArray[np.float32]:
+        if self.state is None:
+            raise TypeError(self.rule)
+        ours = self.scope.config.embeddings[self.rule.embedding]
+        if self.state.about["embeddings"] != ours:
+            msg = (
+                f"filter {self.scope.step.name}: the state {redact(self.rule.state)} holds "
+                f"{self.state.about['embeddings']}, but the pool is measured as {ours}: "
+                "compare embeddings of one encoder, under one name"
+            )
+            raise RecipeError(msg)
+        return self.state.centroids
 
     # --- recall against brute force, on a sample
 
@@ -146,3 +187,17 @@ class NearDuplicates(ClusteredComparison):
             here = queries["part"] == number
             found[here] = column["nearest_cosine"].to_numpy()[queries["row"][here]]
         return found
+
+
+def _with_known(found: Found, members: Records, known: Records) -> Found:
+    """What was found among new rows, or among the survivors of earlier runs, which come first."""
+    cosine, place = nearest_in(members["vector"], known["vector"])
+    # Equal cosines go to the earliest in the order, and every survivor is earlier than a new row.
+    older = (place >= 0) & (cosine >= found.value)
+    uids = members["uid"][np.maximum(found.original, 0)]
+    uids[older] = known["uid"][place[older]]
+    return Found(
+        np.where(older, cosine.astype(np.float64), found.value),
+        np.where(older, place, found.original),
+        uids=uids,
+    )

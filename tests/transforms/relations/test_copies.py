@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from filters.core.errors import RecipeError
@@ -46,7 +47,10 @@ def pool(count: int, method: str, *, seed: int = 0) -> dict[str, Any]:
 
 
 def cut(rows: dict[str, Any], pieces: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
-    return [{name: [values[at] for at in piece] for name, values in rows.items()} for piece in pieces]
+    def some(values: Any, piece: Sequence[int]) -> Any:
+        return values.take(pa.array(piece)) if isinstance(values, pa.Array) else [values[at] for at in piece]
+
+    return [{name: some(values, piece) for name, values in rows.items()} for piece in pieces]
 
 
 def brute_force(rows: dict[str, Any], rule: DropCopies) -> list[tuple[float, str | None] | None]:
@@ -145,3 +149,71 @@ def test_copies_of_one_icon_cost_nothing_and_name_the_first(tmp_path: Path) -> N
     first = min(rows["uid"])
     assert set(found["duplicate_of"]) == {None, first}
     assert found["distance"].count(0) == 299
+
+
+def pictures(count: int, seed: int = 0) -> dict[str, Any]:
+    """Drawn pictures, each third one a brighter, each fourth a mirrored copy of an earlier one."""
+    generator = np.random.default_rng(seed)
+    down, across = np.mgrid[:64, :64]
+    drawn = []
+    for _ in range(count):
+        picture = np.full((64, 64, 3), generator.integers(40, 200, 3), np.float64)
+        for _ in range(6):
+            middle, size = generator.uniform(8, 56, 2), generator.uniform(5, 14)
+            inside = (down - middle[0]) ** 2 + (
+                (across - middle[1]) * generator.uniform(0.5, 1.5)
+            ) ** 2 < size**2
+            picture[inside] = generator.integers(0, 256, 3)
+        drawn.append(picture)
+    for at in range(3, count, 3):
+        drawn[at] = np.clip(drawn[at - 3] * 0.9 + 20, 0, 255)
+    for at in range(4, count, 4):
+        drawn[at] = drawn[at - 4][:, ::-1]
+    pixels = np.array(drawn).reshape(count, 32, 2, 32, 2, 3).mean(axis=(2, 4)).astype(np.uint8)
+    small = pixels.reshape(count, 4, 8, 4, 8, 3).mean(axis=(2, 4, 5)).reshape(count, 16)
+    return {
+        "uid": format_uids(generator.integers(0, 2**64, (count, 2), dtype=np.uint64)),
+        "thumbnail": pa.array([picture.tobytes() for picture in pixels], pa.binary(3 * 32 * 32)),
+        "pixels_hash": [f"{hash(picture.tobytes()) & (2**64 - 1):032x}" for picture in pixels],
+        "vectors": small.astype(np.float16),
+        "failure": [None] * count,
+    }
+
+
+def test_verified_copies_are_found_by_their_pixels_whatever_the_partition(tmp_path: Path) -> None:
+    rows = pictures(60)
+    rows["thumbnail"] = rows["thumbnail"].take(pa.array([*range(59), 58]))
+    rows["pixels_hash"][59] = rows["pixels_hash"][58]
+    rows["vectors"][59] = rows["vectors"][58]
+    rule = DropCopies(method="verified", within="clip_image", clusters=1, neighbours=59)
+    one = compared(tmp_path / "one", rule, [rows])[0]
+    by_kind = {kind: one["duplicate_kind"].count(kind) for kind in set(one["duplicate_kind"])}
+    assert by_kind["exact"] >= 1
+    assert by_kind["edited"] >= 20
+    planted = sum(at % 3 == 0 or at % 4 == 0 for at in range(3, 60))
+    assert 0.8 * planted <= 60 - by_kind["none"] <= planted + 3
+    assert all(
+        (kind == "none") == (near is None)
+        for kind, near in zip(one["duplicate_kind"], one["duplicate_of"], strict=True)
+    )
+    parts = compared(
+        tmp_path / "three", rule, cut(rows, [range(40, 60), range(25), range(25, 40)]), workers=3
+    )
+    order = [*range(40, 60), *range(25), *range(25, 40)]
+    for name, values in one.items():
+        joined = [value for part in parts for value in part[name]]
+        assert joined == [values[at] for at in order]
+
+
+def test_neighbours_are_pairs_of_which_one_has_the_other_among_its_nearest() -> None:
+    vectors = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float16)
+    unit = vectors / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    products = unit @ unit.T
+    np.fill_diagonal(products, -2)
+    near = np.argsort(-products, axis=1)[:, :3]
+    expected = sorted(
+        {(min(one, int(other)), max(one, int(other))) for one in range(40) for other in near[one]}
+    )
+    earlier, later = copies.neighbour_pairs(vectors, 3)
+    assert list(zip(earlier.tolist(), later.tolist(), strict=True)) == expected
+    assert [len(found) for found in copies.neighbour_pairs(vectors[:1], 3)] == [0, 0]

@@ -86,9 +86,9 @@ def test_the_survivor_s_uid_does_not_depend_on_partition_or_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exact_duplicates, "ROWS_PER_BUCKET", 20)
-    monkeypatch.setattr("transforms.comparing.LOT_ROWS_AT_LEAST", 10)
-    monkeypatch.setattr("transforms.comparing.BLOCK_BYTES_AT_LEAST", 500)
-    monkeypatch.setattr("transforms.comparing.RANGE_BYTES_AT_LEAST", 10)
+    monkeypatch.setattr("transforms.exchange.LOT_ROWS_AT_LEAST", 10)
+    monkeypatch.setattr("transforms.exchange.BLOCK_BYTES_AT_LEAST", 500)
+    monkeypatch.setattr("transforms.exchange.RANGE_BYTES_AT_LEAST", 10)
     rows = [row for part in pool(300, parts=1, seed=9) for row in part]
     distinct = [
         (content, f"{at:032x}", caption, alive) for at, (content, _, caption, alive) in enumerate(rows)

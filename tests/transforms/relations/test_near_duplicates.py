@@ -102,9 +102,9 @@ def test_nothing_depends_on_shards_lots_blocks_or_workers(
     rows = pool(600, seed=3)
     rule = DropNearDuplicates(cosine_above=0.9, clusters=8, probe=probe, training_samples=300)
     whole = by_uid([rows], compared(tmp_path / "whole", rule, [rows]))
-    monkeypatch.setattr("transforms.comparing.LOT_ROWS_AT_LEAST", 50)
-    monkeypatch.setattr("transforms.comparing.BLOCK_BYTES_AT_LEAST", 1000)
-    monkeypatch.setattr("transforms.comparing.RANGE_BYTES_AT_LEAST", 100)
+    monkeypatch.setattr("transforms.exchange.LOT_ROWS_AT_LEAST", 50)
+    monkeypatch.setattr("transforms.exchange.BLOCK_BYTES_AT_LEAST", 1000)
+    monkeypatch.setattr("transforms.exchange.RANGE_BYTES_AT_LEAST", 100)
     shuffled = np.random.default_rng(1).permutation(600)
     for name, pieces in {
         "three": np.array_split(shuffled, 3),
