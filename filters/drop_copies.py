@@ -56,6 +56,12 @@ class DropCopies(RelationalFilter):
     kinds: tuple[Kind, ...] = Field(
         default=("exact", "re-encoded", "edited"), description="Verified: the kinds of copies to drop."
     )
+    at_least_score: float = Field(
+        default=0.8,
+        ge=0.65,
+        le=1,
+        description="Verified: how well the pictures agree at least; flat drawings need more, such as 0.93.",
+    )
     by: str | None = Field(
         default=None, description="The signal by which the best copy stays; none: the smallest uid."
     )
@@ -128,8 +134,10 @@ class DropCopies(RelationalFilter):
                 ~copies, null, distance, f"more than {self.radius} bits from any earlier picture"
             )
         kinds = pc.is_in(columns["duplicate_kind"], value_set=pa.array(self.kinds, pa.string()))
+        with np.errstate(invalid="ignore"):
+            agree = distance <= np.float32(1 - self.at_least_score)
         words = f"no earlier picture of which it is a copy ({', '.join(self.kinds)})"
-        return Judgement(~kinds.to_numpy(zero_copy_only=False), null, distance, words)
+        return Judgement(~(agree & kinds.to_numpy(zero_copy_only=False)), null, distance, words)
 
 
 KINDS: tuple[str, ...] = get_args(Kind)

@@ -22,7 +22,12 @@ Part = Mapping[str, Any]  # column -> values; `vectors` -> (n, d) embeddings; `f
 
 
 def scope_of(
-    folder: Path, rule: Filter, parts: Sequence[Part], *, workers: int = 1, before: tuple[Step, ...] = ()
+    folder: Path | str,
+    rule: Filter,
+    parts: Sequence[Part],
+    *,
+    workers: int = 1,
+    before: tuple[Step, ...] = (),
 ) -> tuple[Scope, list[DecidePart]]:
     """A store with these parts, and the place of a filter that comes after `before`."""
     store = Store.at(str(folder))
@@ -65,7 +70,13 @@ def relate(scope: Scope, parts: Sequence[DecidePart], *, seed: int = 0) -> Relat
 
 
 def compared(
-    folder: Path, rule: Filter, parts: Sequence[Part], *, workers: int = 1, seed: int = 0, **more: Any
+    folder: Path | str,
+    rule: Filter,
+    parts: Sequence[Part],
+    *,
+    workers: int = 1,
+    seed: int = 0,
+    **more: Any,
 ) -> list[dict[str, list[Any]]]:
     """The relation columns of each part."""
     scope, decided = scope_of(folder, rule, parts, workers=workers, **more)

@@ -32,7 +32,7 @@ EXAMPLES: dict[str, tuple[dict[str, Any], ...]] = {
     "drop_copies": (
         {"method": "pdq"},
         {"method": "phash", "at_most_bits": 8, "flips": True, "by": "clip_cosine"},
-        {"method": "verified", "within": "clip_image", "kinds": ["exact", "edited"]},
+        {"method": "verified", "within": "clip_image", "kinds": ["exact", "edited"], "at_least_score": 0.7},
     ),
     "drop_exact_duplicates": ({"by": "bytes"}, {"by": "pixels", "same_caption": True}),
     "drop_leaked": (
@@ -142,7 +142,6 @@ MAKERS: dict[str, Callable[[int, np.random.Generator], pa.Array]] = {
     "cosine": _floats(0.2, 0.3),
     "luminance_entropy": _floats(0, 8),
     "score": _floats(1, 10),
-    "distance": _floats(0, 60),
     "duplicate_kind": _chosen(("none", "copy", "exact", "re-encoded", "edited", "similar")),
     "pdq_quality": _integers(0, 101),
     "pdq_flips": _chosen(("0" * 512,)),
@@ -158,6 +157,10 @@ MAKERS: dict[str, Callable[[int, np.random.Generator], pa.Array]] = {
     "cluster_id": _integers(0, 6),
     "cluster_rank": _integers(0, 15),
     "inter_distance": _floats(0, 1),
+    # Bits of hashes, and 1 - score of verified copies.
+    "distance": lambda count, generator: pa.array(
+        generator.choice(np.array([0, 0.02, 0.3, 9, 25, 50, np.inf], np.float32), count)
+    ),
     "compared": lambda count, _: pa.array(np.ones(count, bool)),
     "in_target": lambda count, generator: pa.array(generator.random(count) < 0.5),
     "leaked_bits": _integers(0, 33),

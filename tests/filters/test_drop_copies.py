@@ -39,7 +39,11 @@ def test_verified_copies_go_by_their_kind() -> None:
     rule = DropCopies(method="verified", within="clip_image")
     assert judged(rule, distances, kinds) == [False, False, False, True, True, None]
     strict = DropCopies(method="verified", within="clip_image", kinds=("similar",))
-    assert judged(strict, distances, kinds) == [True, True, True, False, True, None]
+    assert judged(strict, distances, kinds) == [True] * 5 + [None]  # alike, but less than the score
+    looser = strict.model_copy(update={"at_least_score": 0.65})
+    assert judged(looser, distances, kinds) == [True, True, True, False, True, None]
+    closer = rule.model_copy(update={"at_least_score": 0.9})
+    assert judged(closer, distances, kinds) == [False, False, True, True, True, None]
 
 
 def test_what_is_read_depends_on_the_method() -> None:

@@ -133,6 +133,14 @@ def test_a_hot_cluster_in_tiles_is_the_same_to_the_bit(
     assert tiled == whole
 
 
+def test_an_object_store_gives_what_a_folder_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = cut(pool(300, seed=11), np.array_split(np.arange(300), 3))
+    rule = DropNearDuplicates(cosine_above=0.9, clusters=4, probe=2)
+    monkeypatch.setattr("transforms.relations.near_duplicates.NearDuplicates.hot_rows", 120)
+    local = compared(tmp_path, rule, parts)
+    assert compared(f"memory://{tmp_path.name}", rule, parts, workers=2) == local
+
+
 def test_rows_without_a_direction_are_not_compared_and_change_no_neighbour(tmp_path: Path) -> None:
     rows = pool(120, seed=7)
     rows["failure"] = [None] * 120
