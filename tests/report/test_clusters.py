@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from curate.query import Decision, open_decision
@@ -13,7 +14,8 @@ from curate.report import clusters as clusters_page
 from curate.report.cluster_words import cluster_words, words_of
 from curate.report.clusters import Clusters, Section, comparisons
 from curate.report.page import build_clusters
-from tests.compared import CAPTIONS, HOSTILE, compared_run
+from tests.compared import CAPTIONS, HOSTILE, RECIPE, compared_run
+from tests.pools import photo, sample, write_tar
 from tests.report.conftest import Decide
 from tests.report.test_page import Page
 from transforms.store import Store
@@ -43,6 +45,27 @@ def test_every_comparison_has_a_section_and_the_page_is_well_formed(compared: De
     page = Page(build_clusters(compared))
     assert set(STEPS) <= page.ids
     assert "img" in page.tags
+
+
+def test_every_comparison_there_is_has_a_section(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0).normal(size=(4, 64)).astype(np.float16)
+    np.save(tmp_path / "examples.npy", numbers)
+    write_tar(tmp_path / "set.tar", sample("leak", photo(3), "of an evaluation"))
+    text = (
+        RECIPE.partition("  - drop_exact")[0]
+        + f"""\
+  - drop_leaked: {{against: {tmp_path}/set.tar, set_name: my-set}}
+  - drop_copies: {{method: pdq, flips: true, at_most_bits: 4}}
+  - drop_similar_captions: {{jaccard_above: 1, clusters: 2}}
+  - keep_target_clusters: {{examples: {tmp_path}/examples.npy, clusters: 3}}
+output: {{report: false, shards: false}}
+max_failed_fraction: 1
+"""
+    )
+    result = compared_run(tmp_path / "run", text)
+    text = build_clusters(open_decision(Store.at(str(tmp_path / "run/store")), result.ledger))
+    assert set(result.manifest["relations"]) <= Page(text).ids
+    assert "my-set" in text
 
 
 def test_links_lead_to_something_and_nothing_is_loaded_or_executed(compared: Decision) -> None:

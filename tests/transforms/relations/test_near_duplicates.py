@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from filters.core.uids import format_uids
 from filters.drop_near_duplicates import DropNearDuplicates
 from tests.relating import compared, relate, scope_of
 from transforms.clustering import unit_rows
+from transforms.relating import find_relation
 
 WIDTH = 16
 
@@ -131,6 +133,20 @@ def test_a_hot_cluster_in_tiles_is_the_same_to_the_bit(
     relate(scope, decided)
     tiled = [scope.store.read_part(scope.group, part.part).to_pydict() for part in decided]
     assert tiled == whole
+
+
+def test_what_crosses_an_engine_is_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transforms.exchange.LOT_ROWS_AT_LEAST", 50)
+    rows = pool(600, seed=3)
+    rule = DropNearDuplicates(cosine_above=0.9, clusters=8)
+    scope, parts = scope_of(tmp_path, rule, cut(rows, np.array_split(np.arange(600), 6)), workers=2)
+    relation = find_relation(scope)
+    crossing = 0
+    for stage in relation.stages:
+        for task in relation.waiting(stage, parts):
+            crossing += len(pickle.dumps(task))
+            relation.perform(stage, task)
+    assert crossing / 600 < 20  # bytes for each row; an embedding alone has 32
 
 
 def test_an_object_store_gives_what_a_folder_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
