@@ -73,7 +73,7 @@ class Flow:
             tasks = relation.waiting(stage, parts)
             if not tasks:
                 continue
-            label = f"{relation.scope.step.name}: {stage}"
+            label = f"{relation.scope.name}: {stage}"
             begin(label, len(tasks))
             started = time.perf_counter()
             with self.engine.pipeline() as pipeline:
@@ -139,7 +139,11 @@ def prepare_steps(flow: Flow, config: DecideConfig, parts: Sequence[DecidePart])
         if step.rule.relation is not None:
             group = f"relations/{flow.plan.relation_fingerprint(number, names)}"
             config = replace(config, relations={**config.relations, step.name: group})
-            _relate(flow, RelationScope(config, tuple(ready), step, group, rows, flow.engine.workers), parts)
+            _relate(
+                flow,
+                RelationScope(config, tuple(ready), step.name, step.rule, group, rows, flow.engine.workers),
+                parts,
+            )
         fitted = isinstance(step.rule, FittedFilter)
         ready.append(_fit(flow, step, ready, config, scope) if fitted else step)
     return replace(config, steps=tuple(ready))
@@ -149,9 +153,9 @@ def _relate(flow: Flow, scope: RelationScope, parts: Sequence[DecidePart]) -> No
     """Compares the survivors, unless that was done before."""
     relation = find_relation(scope)
     if not relation.complete():
-        exchange = relation.forecast(scope.step.rule, scope.rows, len(parts), scope.workers, 0)
-        refuse_quadratic(scope.step.name, scope.rows, exchange)
-        flow.say(f"comparing survivors for {scope.step.name}")
+        exchange = relation.forecast(scope.rule, scope.rows, len(parts), scope.workers, 0)
+        refuse_quadratic(scope.name, scope.rows, exchange)
+        flow.say(f"comparing survivors for {scope.name}")
         flow.relate(relation, parts)
 
 

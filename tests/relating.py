@@ -53,7 +53,9 @@ def scope_of(
         {"step": "relations/r"},
         dict.fromkeys(rule.embeddings(), "embeddings/e"),
     )
-    return Scope(config, before, step, "relations/r", sum(part.rows for part in found), workers), found
+    return Scope(
+        config, before, "step", rule, "relations/r", sum(part.rows for part in found), workers
+    ), found
 
 
 def relate(scope: Scope, parts: Sequence[DecidePart], *, seed: int = 0) -> Relation:

@@ -156,7 +156,7 @@ class RunTask(beam.DoFn):
     def process(self, task: Task) -> Iterator[int]:
         """Yields the task's number; what it made lies in the store."""
         self._relation.perform(self._stage, task)
-        advance(f"{self._relation.scope.step.name}: {self._stage}", 1)
+        advance(f"{self._relation.scope.name}: {self._stage}", 1)
         yield task.number
 
 

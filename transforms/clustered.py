@@ -21,20 +21,18 @@ from filters.core.errors import StoreError
 from filters.core.selection import order_keys
 from filters.core.uids import parse_uids, uid_fraction
 from transforms.clustering import nearest_clusters, train_centroids, unit_rows
-from transforms.comparing import Comparison, split_lots
+from transforms.comparing import Comparison
 from transforms.deciding import DecidePart
 from transforms.exchange import Records
-from transforms.relating import Relation, Task
+from transforms.relating import Task
+from transforms.sampling import SampledRelation
 
 SAMPLES_PER_CLUSTER = 256
 ROWS_PER_CLUSTER = 1000  # where the recipe does not say how many clusters
 MOST_CLUSTERS = 100_000
-SURVEY_LOTS = 64  # a lot of the sample for each worker, within reason
-# A little more than needed is drawn, so that cutting it gives the exact number.
-SPARE, SPARE_ROWS = 1.2, 64
 
 
-class ClusteredRelation(Relation):
+class ClusteredRelation(SampledRelation):
     """What relations over clusters share; `rule` has `embedding`, `clusters`, `seed` and so on."""
 
     training: ClassVar[tuple[str, ...]] = ("survey", "sample", "train")
@@ -47,8 +45,11 @@ class ClusteredRelation(Relation):
         return clusters_for(self.rule, self.scope.rows)
 
     @property
-    def training_rows(self) -> int:
-        """How many rows k-means sees, at most."""
+    def sample_embeddings(self) -> tuple[str, ...]:
+        return (self.rule.embedding,)
+
+    @property
+    def sample_rows(self) -> int:
         return int(self.rule.training_samples or SAMPLES_PER_CLUSTER * self.clusters)
 
     @cached_property
@@ -72,17 +73,16 @@ class ClusteredRelation(Relation):
         """The tasks of survey, sample and train."""
         if self.ready:
             return [Task(0)] if stage == "train" else []
-        lots = split_lots(parts, min(len(parts), max(SURVEY_LOTS, self.scope.workers)))
         if stage == "train":
-            return [Task(0, (), (len(lots),))]
-        if stage == "sample":
-            counted = [self.scope.folder.read_json(self._alive_file(lot.number)) for lot in lots]
-            return [Task(lot.number, lot.parts, (sum(counted),)) for lot in lots]
-        return lots
+            return [Task(0, (), (len(self.sample_lots(parts)),))]
+        return self.sampling_tasks(stage, parts)
 
     def run_training(self, stage: str, task: Task) -> None:
         """Does one task of survey, sample or train."""
-        {"survey": self._survey, "sample": self._sample, "train": self._train}[stage](task)
+        if stage == "train":
+            self._train(task)
+        else:
+            self.run_sampling(stage, task)
 
     def nearest_centroids(
         self, part: DecidePart, vectors: NDArray[np.float32], probe: int = 1
@@ -103,44 +103,6 @@ class ClusteredRelation(Relation):
         found, products = nearest_clusters(vectors, self.centroids, probe)
         return found, np.clip(products, -1.0, 1.0) if self.spherical else products
 
-    def _alive_file(self, lot: int) -> str:
-        return self.scope.work(f"survey/{lot}.json")
-
-    def _survey(self, task: Task) -> None:
-        alive = sum(int(np.count_nonzero(self.scope.alive(part, ())[1])) for part in task.parts)
-        self.scope.folder.write_json(self._alive_file(task.number), alive)
-
-    def _sample(self, task: Task) -> None:
-        share = max(self.training_rows * SPARE, self.training_rows + SPARE_ROWS) / max(1, task.keys[0])
-        found = [self._sampled(part, share) for part in task.parts]
-        width = max(vectors.shape[1] for _, vectors in found)
-        for part, (_, vectors) in zip(task.parts, found, strict=True):
-            if len(vectors) and vectors.shape[1] != width:
-                msg = (
-                    f"{part.part}: embeddings {self.rule.embedding} have another width than their neighbours'"
-                )
-                raise StoreError(msg)
-        draws = np.concatenate([draws for draws, _ in found])
-        vectors = np.concatenate(
-            [vectors for _, vectors in found if len(vectors)] or [np.empty((0, width), np.float16)]
-        )
-        dtype = np.dtype([("hash", "<f8"), ("uid", "<u8", (2,)), ("vector", "<f2", (width,))])
-        records = np.zeros(len(draws), dtype)
-        records["hash"], records["uid"], records["vector"] = (
-            uid_fraction(draws, self.rule.seed),
-            draws,
-            vectors,
-        )
-        self.save(f"sample/{task.number}", records)
-
-    def _sampled(self, part: DecidePart, share: float) -> tuple[NDArray[np.uint64], NDArray[np.float16]]:
-        """The uids and embeddings of the part's rows in the sample."""
-        columns, alive = self.scope.alive(part, ())
-        uids = parse_uids(columns["uid"])
-        alive &= uid_fraction(uids, self.rule.seed) < share
-        rows, stored, _ = self.scope.usable(part, self.rule.embedding, alive)
-        return uids[rows], stored
-
     @property
     def ready(self) -> bool:
         """Whether the centroids were made before, so that none are trained."""
@@ -154,7 +116,8 @@ class ClusteredRelation(Relation):
         if self.ready:
             self._commit(np.asarray(self.ready_centroids()), {"trained_on": None})
             return
-        vectors, _ = unit_rows(self._training_set(task.keys[0]))
+        _, (drawn,) = self.drawn(task.keys[0])
+        vectors, _ = unit_rows(drawn)
         centroids = train_centroids(
             vectors,
             self.clusters,
@@ -169,21 +132,6 @@ class ClusteredRelation(Relation):
             "iterations": self.rule.iterations,
         }
         self._commit(centroids, about)
-
-    def _training_set(self, lots: int) -> NDArray[np.float16]:
-        """The embeddings of the sample, in the order of their uids' hash."""
-        found = [lot for lot in (self.load(f"sample/{number}") for number in range(lots)) if len(lot)]
-        if len({lot.dtype for lot in found}) > 1:
-            msg = f"the embeddings {self.rule.embedding} have different widths: measure with one encoder"
-            raise StoreError(msg)
-        if not found:
-            return np.empty((0, 0), np.float16)
-        records = np.concatenate(found)
-        uid = records["uid"]
-        # Rows with one uid have, as far as anyone can tell, one content: their order is no matter.
-        order = np.lexsort((uid[:, 1], uid[:, 0], records["hash"]))[: self.training_rows]
-        vectors: NDArray[np.float16] = records["vector"][order]
-        return vectors
 
     def _commit(self, centroids: NDArray[np.float32], about: dict[str, Any]) -> None:
         about |= {

@@ -48,6 +48,7 @@ class Scope:
     """Where a comparison stands in a recipe, and where its files go; picklable.
 
     Attributes:
+        name: of the filter or measure that it is for; rule: its options.
         before: the steps whose survivors are compared.
         group: the group of the columns it writes, `relations/<fp>`.
         rows: rows of all parts, an upper bound of the survivors.
@@ -55,7 +56,9 @@ class Scope:
 
     config: DecideConfig
     before: tuple[Step, ...]
-    step: Step
+    name: str
+    # Any: each relation knows the class of its own filters and measures.
+    rule: Any
     group: str
     rows: int
     workers: int
@@ -117,8 +120,7 @@ class Relation(ABC):
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
-        # Any: each relation knows the class of its own filters.
-        self.rule: Any = scope.step.rule
+        self.rule: Any = scope.rule
 
     @classmethod  # noqa: B027  (most rules name no file)
     def check(cls, rule: Any) -> None:
@@ -190,9 +192,9 @@ class Relation(ABC):
 
 def find_relation(scope: Scope) -> Relation:
     """The comparison that the scope's filter needs, ready to run."""
-    name = scope.step.rule.relation
+    name = scope.rule.relation
     if name is None:
-        msg = f"{scope.step.name} compares nothing"
+        msg = f"{scope.name} compares nothing"
         raise TypeError(msg)
     return relation_class(name)(scope)
 

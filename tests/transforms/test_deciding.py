@@ -152,18 +152,18 @@ def test_what_is_not_fitted_or_compares_nothing_is_a_fault(config: DecideConfig)
     with pytest.raises(TypeError, match="min_side_pixels is not being fitted"):
         accumulate_part(config, PART, [], SIDE)
     with pytest.raises(TypeError, match="min_side_pixels compares nothing"):
-        find_relation(Scope(config, (), SIDE, "relations/r", 6, 1))
+        find_relation(Scope(config, (), SIDE.name, SIDE.rule, "relations/r", 6, 1))
 
 
 def test_a_relation_compares_survivors_and_stands_row_by_row(config: DecideConfig) -> None:
     copies = step("drop_exact_duplicates", by="bytes")
     config = replace(config, relations={copies.name: "relations/r"})
     part = replace(PART, number=0)
-    large = relate(Scope(config, (SIDE,), copies, "relations/large", 6, 1), [part]).scope
+    large = relate(Scope(config, (SIDE,), copies.name, copies.rule, "relations/large", 6, 1), [part]).scope
     table = config.store.read_part(large.group, "p")
     # Those that are large enough, though they are copies of dropped ones.
     assert table["compared"].to_pylist() == [False, False, False, True, True, False]
-    relate(Scope(config, (), copies, "relations/r", 6, 1), [part])
+    relate(Scope(config, (), copies.name, copies.rule, "relations/r", 6, 1), [part])
     columns = read_columns(config, PART, [], [copies])
     assert columns["drop_exact_duplicates/duplicate_of"].to_pylist() == [
         None,

@@ -154,7 +154,7 @@ class Copies(ClusteredComparison):
             members["code"][telling],
             members["flips"][telling] if self.rule.flips else None,
             self.rule.radius,
-            self.scope.step.name,
+            self.scope.name,
         )
         has = found.original >= 0
         value[telling[has]] = found.value[has]

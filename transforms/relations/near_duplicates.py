@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from filters.core.declaration import Columns
 from filters.core.errors import RecipeError
 from filters.core.uids import uid_fraction
-from transforms.clustered import SPARE, ClusteredComparison
+from transforms.clustered import ClusteredComparison
 from transforms.comparing import Found, in_order
 from transforms.deciding import DecidePart
 from transforms.exchange import Records, read_records, record_count
@@ -26,6 +26,7 @@ from transforms.marking import nearest_earlier, nearest_in
 from transforms.recall import SAMPLE_ROWS, nearest_of_all, recall_table
 from transforms.relating import Task
 from transforms.relations.exact_duplicates import originals
+from transforms.sampling import SPARE
 from transforms.states import State
 from transforms.storage import redact
 
@@ -111,7 +112,7 @@ class NearDuplicates(ClusteredComparison):
         ours = self.scope.config.embeddings[self.rule.embedding]
         if self.state.about["embeddings"] != ours:
             msg = (
-                f"filter {self.scope.step.name}: the state {redact(self.rule.state)} holds "
+                f"filter {self.scope.name}: the state {redact(self.rule.state)} holds "
                 f"{self.state.about['embeddings']}, but the pool is measured as {ours}: "
                 "compare embeddings of one encoder, under one name"
             )
