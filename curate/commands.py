@@ -75,6 +75,8 @@ def plan_command(name: str, pool: Sequence[str], target: Target) -> None:
         table.add_row(
             item.name, columns, f"{lacking} of {len(plan.shards)}" if lacking else "none: all there"
         )
+    for item in plan.collective:
+        table.add_row(item.name, ", ".join(column.name for column in item.columns()), "once all are measured")
     out.print()
     out.print(table)
     table = plain_table("filter", "kind", "options", "reads (written by)")

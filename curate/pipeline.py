@@ -129,6 +129,19 @@ class Scope:
         return f"artefacts/{self.fingerprint}.json"
 
 
+def measure_pool(flow: Flow, config: DecideConfig, parts: Sequence[DecidePart]) -> DecideConfig:
+    """Computes the measures that compare the pool's rows with one another; says where they lie."""
+    rows = sum(part.rows for part in parts)
+    names = [part.part for part in parts]
+    for measure in flow.plan.collective:
+        group = flow.plan.collective_group(measure, names)
+        scope = RelationScope(config, (), measure.name, measure.options, group, rows, flow.engine.workers)
+        _relate(flow, scope, parts)
+        written = {column.name: group for column in measure.columns()}
+        config = replace(config, writers={**config.writers, **written})
+    return config
+
+
 def prepare_steps(flow: Flow, config: DecideConfig, parts: Sequence[DecidePart]) -> DecideConfig:
     """Brings every fitted and relational filter to where it can judge, in the recipe's order."""
     names = [part.part for part in parts]
@@ -139,11 +152,8 @@ def prepare_steps(flow: Flow, config: DecideConfig, parts: Sequence[DecidePart])
         if step.rule.relation is not None:
             group = f"relations/{flow.plan.relation_fingerprint(number, names)}"
             config = replace(config, relations={**config.relations, step.name: group})
-            _relate(
-                flow,
-                RelationScope(config, tuple(ready), step.name, step.rule, group, rows, flow.engine.workers),
-                parts,
-            )
+            before, workers = tuple(ready), flow.engine.workers
+            _relate(flow, RelationScope(config, before, step.name, step.rule, group, rows, workers), parts)
         fitted = isinstance(step.rule, FittedFilter)
         ready.append(_fit(flow, step, ready, config, scope) if fitted else step)
     return replace(config, steps=tuple(ready))
@@ -155,7 +165,7 @@ def _relate(flow: Flow, scope: RelationScope, parts: Sequence[DecidePart]) -> No
     if not relation.complete():
         exchange = relation.forecast(scope.rule, scope.rows, len(parts), scope.workers, 0)
         refuse_quadratic(scope.name, scope.rows, exchange)
-        flow.say(f"comparing survivors for {scope.name}")
+        flow.say(f"comparing {'survivors' if scope.before else 'samples'} for {scope.name}")
         flow.relate(relation, parts)
 
 

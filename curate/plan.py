@@ -16,6 +16,7 @@ from filters.core.declaration import Filter
 from filters.core.errors import MissingSignal, PoolError, RecipeError
 from transforms.fingerprints import fingerprint
 from transforms.measure import (
+    CollectiveMeasure,
     Column,
     DerivedMeasure,
     Measure,
@@ -32,6 +33,10 @@ from transforms.samples import samples_measure
 from transforms.store import Store
 
 VIRTUAL = Column("shard_number", pa.int32(), "the shard's place in the pool; not stored")
+# What the store calls embeddings, and recipes.
+EMBEDDINGS = (("img", "image"), ("txt", "text"))
+# Columns of the samples table, which every pool has.
+ALWAYS_THERE = ("uid", "caption", "key", "url")
 # Columns of the view `samples` that the decision writes: a measure's would hide them.
 DECIDED = ("verdict", "dropped_by", "value", "value_text", "bound", "votes", "weight", "duplicate_of")
 
@@ -41,7 +46,9 @@ class Plan:
     """A recipe, resolved against a pool and a store.
 
     Attributes:
-        measures: what is measured, in order; `samples` is always there and not among them.
+        measures: what is measured shard by shard, in order; `samples` is always there and not among
+            them.
+        collective: what compares the rows of the whole pool, once that is done.
         lacking: part -> names of the tables that the store lacks for it.
         unused: measures of the recipe that this pool has no use for.
     """
@@ -50,6 +57,7 @@ class Plan:
     store: Store
     shards: tuple[Shard, ...]
     measures: tuple[NamedMeasure, ...]
+    collective: tuple[NamedMeasure, ...]
     lacking: dict[str, frozenset[str]]
     unused: tuple[str, ...]
 
@@ -63,13 +71,13 @@ class Plan:
         """Every column there will be, with the measure that writes it."""
         return {
             column.name: (column, measure)
-            for measure in (self.samples, *self.measures)
+            for measure in (self.samples, *self.measures, *self.collective)
             for column in measure.columns()
         }
 
     @property
     def writers(self) -> dict[str, str]:
-        """Column -> group of the store."""
+        """Column -> group of the store; of a collective measure, the beginning of its name."""
         return {name: measure.group for name, (_, measure) in self.columns.items()}
 
     @property
@@ -92,7 +100,7 @@ class Plan:
         failed: the shards of the pool that could not be read; the decision records them.
         """
         decision = self.decision_fingerprint(len(self.recipe.steps), parts)
-        measured = sorted(measure.group for measure in self.measures)
+        measured = sorted(measure.group for measure in (*self.measures, *self.collective))
         lost = sorted([item["shard"], item["code"]] for item in failed)
         return f"{self.recipe.name}-{fingerprint([decision, measured, lost])[:8]}"
 
@@ -124,9 +132,16 @@ class Plan:
         return {
             f"{measure.name}_{word}": f"embeddings/{measure.folder}/{kind}"
             for measure in self.measures
-            for kind, word in (("img", "image"), ("txt", "text"))
+            for kind, word in EMBEDDINGS
             if kind in getattr(measure.options, "encodes", ())
         }
+
+    def collective_group(self, measure: NamedMeasure, parts: Sequence[str]) -> str:
+        """Where a collective measure's columns over these parts lie: they depend on all of them."""
+        kind = relation_class(measure.options.relation)  # type: ignore[attr-defined]
+        return (
+            f"{measure.group}-{fingerprint([kind.version, kind.identity(measure.options), list(parts)])[:8]}"
+        )
 
     def _read(self, steps: int) -> set[str]:
         return {name for step in self.recipe.steps[:steps] for name in step.rule.reads()}
@@ -155,10 +170,12 @@ def make_plan(recipe: Recipe, pool: Sequence[str], store: Store) -> Plan:
     measures, unused = _choose_measures(recipe, metadata=shards[0].format == "datacomp")
     for measure in measures:
         measure.options.check()
+    collective = tuple(item for item in measures if isinstance(item.options, CollectiveMeasure))
+    measures = tuple(item for item in measures if item not in collective)
     config = MeasureConfig(store, section.options(), measures)
     done = DoneParts(store)
     lacking = {shard.part: missing_measures(shard, config, done) for shard in shards}
-    plan = Plan(recipe, store, tuple(shards), measures, lacking, unused)
+    plan = Plan(recipe, store, tuple(shards), measures, collective, lacking, unused)
     _check_columns(plan)
     return plan
 
@@ -210,8 +227,10 @@ def _named(recipe: Recipe, usable: Sequence[NamedOptions]) -> tuple[NamedMeasure
     """The measures with what they depend on; those that read embeddings come last."""
     samples = samples_measure(recipe.file.pool.options()).folder
     named: dict[str, NamedMeasure] = {}
-    for item in sorted(usable, key=lambda item: isinstance(item.options, DerivedMeasure)):
+    for item in sorted(usable, key=lambda item: _place(item.options)):
         depends = [samples]
+        if isinstance(item.options, CollectiveMeasure):
+            depends += _collective_depends(item, item.options, named)
         if isinstance(item.options, DerivedMeasure) and (encoder := item.options.encoder()):
             if encoder not in named or not getattr(named[encoder].options, "encodes", ()):
                 encoders = [name for name, one in named.items() if getattr(one.options, "encodes", ())]
@@ -224,6 +243,32 @@ def _named(recipe: Recipe, usable: Sequence[NamedOptions]) -> tuple[NamedMeasure
         named[item.name] = NamedMeasure(item.name, item.kind, item.options, tuple(depends))
     _check_collisions([samples_measure(recipe.file.pool.options()), *named.values()])
     return tuple(named.values())
+
+
+def _place(options: Measure) -> int:
+    """Those that read what others write come after them."""
+    return 2 * isinstance(options, CollectiveMeasure) + isinstance(options, DerivedMeasure)
+
+
+def _collective_depends(
+    item: NamedOptions, options: CollectiveMeasure, named: Mapping[str, NamedMeasure]
+) -> list[str]:
+    """The folders of the measures whose embeddings and columns a collective measure reads."""
+    encoders = {
+        f"{name}_{word}": one.folder
+        for name, one in named.items()
+        for kind, word in EMBEDDINGS
+        if kind in getattr(one.options, "encodes", ())
+    }
+    writers = {column.name: one.folder for one in named.values() for column in one.columns()}
+    wanted = [(name, encoders, "compares the embeddings") for name in options.embeddings()]
+    wanted += [(name, writers, "reads") for name in options.reads() if name not in ALWAYS_THERE]
+    for name, known, verb in wanted:
+        if name not in known:
+            said = nearest(name, known) if known else "add a clip measure"
+            msg = f"measure {item.name!r} {verb} {name!r}, which no measure of this pool writes; {said}"
+            raise RecipeError(msg)
+    return sorted({known[name] for name, known, _ in wanted})
 
 
 def _check_collisions(measures: Iterable[NamedMeasure]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from curate import __version__
 from curate.engine import Engine
-from curate.pipeline import Flow, Say, prepare_steps
+from curate.pipeline import Flow, Say, measure_pool, prepare_steps
 from curate.plan import Plan
 from filters.core.decide import VERDICTS
 from filters.core.errors import InvariantBroken, TooManyFailures
@@ -118,6 +118,7 @@ def _decide(
     config = DecideConfig(
         plan.store, plan.writers, plan.recipe.steps, f"ledger/{ledger}", {}, plan.embeddings
     )
+    config = measure_pool(flow, config, parts)
     config = prepare_steps(flow, config, parts)
     flow.say(f"deciding {sum(part.rows for part in parts)} samples")
     counts = flow.decide(config, parts)
@@ -159,12 +160,12 @@ def _manifest(
             {
                 "name": measure.name,
                 "kind": measure.kind,
-                "group": measure.group,
+                "group": config.writers[measure.columns()[0].name],
                 "version": measure.options.version,
                 "columns": [column.name for column in measure.columns()],
                 "embeddings": _embeddings(measure),
             }
-            for measure in plan.measures
+            for measure in (*plan.measures, *plan.collective)
         ],
         "parts": [
             {
@@ -230,9 +231,10 @@ def _write_outputs(flow: Flow, manifest: Mapping[str, Any]) -> None:
         return
     target = f"curated/{ledger}"
     _keep_layout(folder, target, output.samples_per_shard)
+    stored = {item["name"]: item["group"] for item in manifest["measures"]}
     groups = {
-        measure.group: tuple(column.name for column in measure.columns() if column.carried)
-        for measure in plan.measures
+        stored[measure.name]: tuple(column.name for column in measure.columns() if column.carried)
+        for measure in (*plan.measures, *plan.collective)
     }
     config = WriteConfig(
         plan.store, plan.recipe.file.pool.options(), f"ledger/{ledger}", target, ledger, groups

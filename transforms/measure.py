@@ -2,10 +2,11 @@
 
 A measure is one module in `transforms.measures`, a frozen pydantic model that declares its
 columns. Its `version` rises when the meaning or the value of a column changes, which gives its
-files a new name. Three kinds:
+files a new name. Four kinds:
 * `SampleMeasure` looks at pictures and captions while shards stream by;
 * `DerivedMeasure` computes from stored captions or embeddings, without the shard;
-* `PoolMeasure` takes columns that a metadata pool already has.
+* `PoolMeasure` takes columns that a metadata pool already has;
+* `CollectiveMeasure` compares the pool's rows with one another, once all shards are measured.
 """
 
 from __future__ import annotations
@@ -128,6 +129,24 @@ class PoolMeasure(Measure):
     ) -> tuple[Mapping[str, pa.Array], Mapping[str, NDArray[np.float16]]]:
         """The columns, and embeddings by kind; table: the Parquet file, arrays: its npz."""
         raise NotImplementedError
+
+
+class CollectiveMeasure(Measure):
+    """Compares rows with one another; a relation of `transforms.relations` does the work.
+
+    It sees every readable row of the pool, so its columns are those of this pool: with another
+    shard they are computed anew.
+    """
+
+    relation: ClassVar[str]
+
+    def reads(self) -> tuple[str, ...]:
+        """Columns it reads."""
+        return ()
+
+    def embeddings(self) -> tuple[str, ...]:
+        """Embeddings it compares, such as clip_image."""
+        return ()
 
 
 @dataclass(frozen=True)
