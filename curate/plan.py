@@ -138,7 +138,9 @@ class Plan:
 
     def collective_group(self, measure: NamedMeasure, parts: Sequence[str]) -> str:
         """Where a collective measure's columns over these parts lie: they depend on all of them."""
-        kind = relation_class(measure.options.relation)  # type: ignore[attr-defined]
+        if not isinstance(measure.options, CollectiveMeasure):
+            raise TypeError(measure.name)
+        kind = relation_class(measure.options.relation)
         return (
             f"{measure.group}-{fingerprint([kind.version, kind.identity(measure.options), list(parts)])[:8]}"
         )

@@ -14,16 +14,19 @@ import pyarrow as pa
 from filters.core.decide import Step
 from filters.core.declaration import Filter
 from transforms.deciding import DecideConfig, DecidePart
+from transforms.measure import CollectiveMeasure
 from transforms.relating import Relation, Scope, find_relation
 from transforms.samples import labels
 from transforms.store import Store
 
-Part = Mapping[str, Any]  # column -> values; `vectors` -> (n, d) embeddings; `failure` where not None
+# Column -> values; `vectors`, or `image` and `text` -> (n, d) embeddings; `failure` where not None.
+Part = Mapping[str, Any]
+FOLDERS = {"vectors": "e", "image": "i", "text": "t"}
 
 
 def scope_of(
     folder: Path | str,
-    rule: Filter,
+    rule: Filter | CollectiveMeasure,
     parts: Sequence[Part],
     *,
     workers: int = 1,
@@ -34,28 +37,31 @@ def scope_of(
     found = []
     for number, part in enumerate(parts):
         rows = len(part["uid"])
-        named = {name: values for name, values in part.items() if name not in ("vectors", "failure")}
+        arrays = [name for name in ("vectors", "image", "text") if name in part]
+        named = {name: values for name, values in part.items() if name not in (*arrays, "failure")}
         columns = {name: values if rows else pa.array([], pa.string()) for name, values in named.items()}
         columns["failure"] = labels(list(part.get("failure", [None] * rows)))
         store.write_part("signals/s", f"p{number}", pa.table(columns), marker={})
-        if "vectors" in part:
-            with store.folder.commit(f"embeddings/e/p{number}.npy") as path, path.open("wb") as stream:
-                vectors = np.asarray(part["vectors"], np.float16)
+        for array in arrays:
+            with (
+                store.folder.commit(f"embeddings/{FOLDERS[array]}/p{number}.npy") as path,
+                path.open("wb") as stream,
+            ):
+                vectors = np.asarray(part[array], np.float16)
                 np.save(stream, vectors if rows else vectors.reshape(0, 0))
         found.append(DecidePart(f"p{number}", number, rows))
     writers = dict.fromkeys({name for part in parts for name in part} | {"failure"}, "signals/s")
-    step = Step("step", rule)
-    config = DecideConfig(
-        store,
-        writers,
-        (step,),
-        "ledger/l",
-        {"step": "relations/r"},
-        dict.fromkeys(rule.embeddings(), "embeddings/e"),
-    )
-    return Scope(
-        config, before, "step", rule, "relations/r", sum(part.rows for part in found), workers
-    ), found
+    folders = {name: f"embeddings/{_folder(name, parts)}" for name in rule.embeddings()}
+    steps = (Step("step", rule),) if isinstance(rule, Filter) else ()
+    config = DecideConfig(store, writers, steps, "ledger/l", {"step": "relations/r"}, folders)
+    rows = sum(part.rows for part in found)
+    return Scope(config, before, "step", rule, "relations/r", rows, workers), found
+
+
+def _folder(embedding: str, parts: Sequence[Part]) -> str:
+    """Where the embeddings of this name lie: by their kind, where a part has both."""
+    both = any("image" in part for part in parts)
+    return FOLDERS[embedding.rpartition("_")[2]] if both else FOLDERS["vectors"]
 
 
 def relate(scope: Scope, parts: Sequence[DecidePart], *, seed: int = 0) -> Relation:
@@ -73,7 +79,7 @@ def relate(scope: Scope, parts: Sequence[DecidePart], *, seed: int = 0) -> Relat
 
 def compared(
     folder: Path | str,
-    rule: Filter,
+    rule: Filter | CollectiveMeasure,
     parts: Sequence[Part],
     *,
     workers: int = 1,

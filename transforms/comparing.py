@@ -223,12 +223,12 @@ class Comparison(Relation):
         folder = self.scope.folder
         names = [self.scope.work(f"answers/{name}") for name in self._committed("answers")]
         with gathered(folder, names, ANSWER, task.number, task.number + 1) as (answers, _):
-            best = self._best(answers)
+            best = self.best(answers)
         for part in task.parts:
             low, high = np.searchsorted(best["part"], [part.number, part.number + 1])
             self.write_columns(part, self.columns(part.rows, best[low:high]))
 
-    def _best(self, answers: Records) -> Records:
+    def best(self, answers: Records) -> Records:
         """One answer for each row, by part and row: the best value, ties to the smaller original."""
         value = -answers["value"] if self.greatest else answers["value"]
         unfound = ~answers["found"]

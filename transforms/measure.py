@@ -138,7 +138,10 @@ class CollectiveMeasure(Measure):
     shard they are computed anew.
     """
 
-    relation: ClassVar[str]
+    @property
+    def relation(self) -> str:
+        """The module of `transforms.relations` that computes the columns."""
+        raise NotImplementedError
 
     def reads(self) -> tuple[str, ...]:
         """Columns it reads."""

@@ -94,6 +94,25 @@ class Scope:
             raise StoreError(msg)
         return np.asarray(found[rows], np.float16)
 
+    def width(self, embedding: str) -> int:
+        """How wide the embeddings are; 0 where no part has any."""
+        folder = self.config.embeddings[embedding]
+        for name in self.folder.names(folder):
+            if name.endswith(".npy") and (width := self.store.read_array(f"{folder}/{name}").shape[1]):
+                return int(width)
+        return 0
+
+    def pairs(
+        self, part: DecidePart, embeddings: Sequence[str], alive: NDArray[np.bool_]
+    ) -> tuple[list[NDArray[np.float16]], NDArray[np.intp]]:
+        """Several embeddings of the survivors that have all of them, as stored; and their row numbers."""
+        rows = np.flatnonzero(alive)
+        stored = [self.vectors(part, name, rows) for name in embeddings]
+        good = np.ones(len(rows), np.bool_)
+        for vectors in stored:
+            good &= unit_rows(vectors)[1] if vectors.shape[1] else False
+        return [vectors[good] for vectors in stored], rows[good]
+
     def usable(
         self, part: DecidePart, embedding: str, alive: NDArray[np.bool_]
     ) -> tuple[NDArray[np.intp], NDArray[np.float16], NDArray[np.float32]]:
