@@ -1,7 +1,7 @@
 """s-CLIPLoss: the cosine of a pair, less what the contrastive loss of CLIP charges for its rivals.
 
 Wang et al. 2024, "CLIPLoss and Norm-Based Data Selection Methods for Multimodal Contrastive
-Learning", section 3.1. With S_ij = <image_i, text_j> in a batch of B pairs and temperature tau,
+Learning", section 3. With S_ij = <image_i, text_j> in a batch of B pairs and temperature tau,
 
     R_i = tau/2 (log sum_j exp(S_ij/tau) + log sum_j exp(S_ji/tau)),   score_i = S_ii - R_i,
 

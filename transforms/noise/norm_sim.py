@@ -1,7 +1,7 @@
 """NormSim: how much a picture has in common with the pictures of a target task.
 
 Wang et al. 2024, "CLIPLoss and Norm-Based Data Selection Methods for Multimodal Contrastive
-Learning", section 3.2: NormSim_p(x) = (sum over targets t of |<x, t>|^p)^(1/p) on unit rows, p = 2 or
+Learning", section 3: NormSim_p(x) = (sum over targets t of |<x, t>|^p)^(1/p) on unit rows, p = 2 or
 infinity. It is applied to what s-CLIPLoss keeps, and high is good.
 
 p = 2 is sqrt(x' G x) with the targets' Gram matrix G, (d, d) in float64, whatever their number. What

@@ -61,7 +61,7 @@ def test_the_bank_form_compares_with_the_pairs_of_the_smallest_hash(tmp_path: Pa
     rule = SClipLoss(form="bank", batch=50)
     found = np.array(compared(tmp_path / "one", rule, [rows])[0]["step"], np.float32)
     assert np.isnan(found).tolist() == (~usable(rows)).tolist()
-    bank = np.load(tmp_path / "one/artefacts/r-bank.npy")
+    bank = np.load(tmp_path / "one/artefacts/r-reference.npy")
     assert len(bank) == 50
     uids = np.array([[int(uid[:16], 16), int(uid[16:], 16)] for uid in rows["uid"]], np.uint64)
     places = [int(np.flatnonzero((uids == uid).all(axis=1))[0]) for uid in bank["uid"]]
