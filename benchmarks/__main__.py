@@ -23,6 +23,7 @@ NAMES = (
     "resharding",
     "relate",
     "marking",
+    "mixtures",
     "gpu",
 )
 RESULTS = Path(__file__).with_name("RESULTS.md")

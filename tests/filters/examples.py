@@ -39,6 +39,11 @@ EXAMPLES: dict[str, tuple[dict[str, Any], ...]] = {
         {"against": "evaluation/*.tar", "set_name": "the test set", "at_most_bits": 15},
         {"against": ["a.npy"], "set_name": "b", "method": "embedding", "cosine_above": 0.25, "array": "img"},
     ),
+    "drop_mismatched": (
+        {"by": "pair_agreement", "at_least_rows": 20},
+        {"by": "pair_agreement", "p_clean_below": 0.9, "model": "beta", "at_least_rows": 20, "of": "pool"},
+        {"by": "pair_agreement", "within": "clip_image", "clusters": 6, "at_least_rows": 20},
+    ),
     "drop_near_duplicates": (
         {"cosine_above": 0.25},
         {"target_keep": 0.4, "keep": "nearest", "embedding": "clip_text"},
@@ -127,6 +132,11 @@ def _floats(low: float, high: float) -> Callable[[int, np.random.Generator], pa.
     )
 
 
+def _two_groups(count: int, generator: np.random.Generator) -> pa.Array:
+    centres = np.where(generator.random(count) < 0.4, 0.1, 0.3)
+    return pa.array(generator.normal(centres, 0.03).astype(np.float32))
+
+
 def _copies(count: int, generator: np.random.Generator) -> pa.Array:
     return pa.array(["0" * 32 if copy else None for copy in generator.random(count) < 0.3], pa.string())
 
@@ -164,6 +174,7 @@ MAKERS: dict[str, Callable[[int, np.random.Generator], pa.Array]] = {
     "compared": lambda count, _: pa.array(np.ones(count, bool)),
     "in_target": lambda count, generator: pa.array(generator.random(count) < 0.5),
     "leaked_bits": _integers(0, 33),
+    "agreement": _two_groups,
 }
 
 
