@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from filters.core import selection
 from filters.core.declaration import (
@@ -21,7 +22,39 @@ from filters.core.declaration import (
     numbers,
     require_number,
 )
+from filters.core.tradeoff import MEDIUM_DATA, MEDIUM_UTILITY, Choice, choose_share, guarded_share
 from filters.core.uids import parse_uids
+
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+
+
+class Budget(BaseModel):
+    """A training's length, from which the share follows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    for_samples_seen: int = Field(
+        ge=1, description="Samples that the training sees, repeats counted; 128M is 128 million."
+    )
+    fits: Literal["medium_data", "medium_utility", "none"] = Field(
+        default="medium_data",
+        description="The fitted scaling law (T-MARS deciles of DataComp medium), or none: few repetitions.",
+    )
+
+    @field_validator("for_samples_seen", mode="before")
+    @classmethod
+    def _written_out(cls, given: Any) -> Any:
+        found = re.fullmatch(r"([0-9.]+) ?([kMB])", given) if isinstance(given, str) else None
+        if found is None:
+            return given
+        return int(Fraction(found[1]) * {"k": 10**3, "M": 10**6, "B": 10**9}[found[2]])
+
+    def choose(self, pool: int) -> Choice:
+        """The share of so many ranked samples to train on."""
+        fits = {"medium_data": MEDIUM_DATA, "medium_utility": MEDIUM_UTILITY}.get(self.fits)
+        if fits is None or pool < fits.of:
+            return guarded_share(max(pool, 1), self.for_samples_seen)
+        return choose_share(pool, self.for_samples_seen, fits)
 
 
 class TopFraction(FittedFilter):
@@ -32,13 +65,22 @@ class TopFraction(FittedFilter):
     not depend on order or sharding. Scores are compared as float32, so integers above 2^24 that
     round to the same float32 tie. Samples without a score are null: see `on_null`.
 
+    `keep: {for_samples_seen: 128M}` chooses the share for a training of that length by the scaling
+    law of Goyal et al. 2024 ("Scaling Laws for Data Filtering", arXiv 2404.07177), with the
+    values they fitted to deciles of DataComp medium ranked by T-MARS: better but fewer samples are
+    repeated more often and wear out. The decision's manifest holds the predicted errors, how often
+    each sample is seen, and a warning where the law says little. With `fits: none`, or fewer
+    samples than deciles, it keeps as few as are seen at most four times each.
+
     `datacomp_compat` reproduces DataComp's `clip_score --fraction`: the bound is the element
     with index int(N x keep) of the descending scores of all N rows, and every score at or
     above it stays, which is n + 1 samples plus all ties.
     """
 
     by: str = Field(description="The signal column to rank by, such as clip_cosine.")
-    keep: float | None = Field(default=None, ge=0, le=1, description="Share to keep.")
+    keep: Share | Budget | None = Field(
+        default=None, description="Share to keep, or {for_samples_seen: …}, which chooses it."
+    )
     samples: int | None = Field(default=None, ge=0, description="Number to keep, instead.")
     of: Literal["survivors", "pool"] = Field(
         default="survivors",
@@ -51,7 +93,7 @@ class TopFraction(FittedFilter):
         if (self.keep is None) == (self.samples is None):
             msg = "give either keep (a share) or samples (a number)"
             raise ValueError(msg)
-        if self.datacomp_compat and self.keep is None:
+        if self.datacomp_compat and not isinstance(self.keep, float):
             msg = "datacomp_compat needs keep (a share)"
             raise ValueError(msg)
         return self
@@ -86,6 +128,13 @@ class TopFraction(FittedFilter):
             rows, scored = (0, 0) if total is None else (int(size) for size in total["sizes"])
             wanted = self._wanted(rows, scored)
             artefact = {**artefact, "rows": rows, "scored": scored, **selection.begin(wanted)}
+            if isinstance(self.keep, Budget):
+                choice = self.keep.choose(scored)
+                artefact |= {
+                    "repetitions": choice.repetitions,
+                    "predicted_errors": {f"{share:g}": error for share, error in choice.errors.items()},
+                    "warning": choice.warning,
+                }
         if total is None or artefact["wanted"] <= 0:
             return {**artefact, "wanted": 0, "complete": True}
         refined = selection.fix_digit(artefact, total["counts"])
@@ -98,6 +147,8 @@ class TopFraction(FittedFilter):
     def _wanted(self, rows: int, scored: int) -> int:
         if self.samples is not None:
             return min(self.samples, scored)
+        if isinstance(self.keep, Budget):
+            return min(self.keep.choose(scored).samples, scored)
         share = self.keep if self.keep is not None else 0.0
         if self.datacomp_compat:
             return min(int(rows * share) + 1, scored)

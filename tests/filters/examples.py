@@ -68,6 +68,7 @@ EXAMPLES: dict[str, tuple[dict[str, Any], ...]] = {
     "top_fraction": (
         {"by": "clip_cosine", "keep": 0.3},
         {"by": "width", "samples": 5},
+        {"by": "clip_cosine", "keep": {"for_samples_seen": 100}},
         {"by": "clip_cosine", "keep": 0.5, "of": "pool"},
         {"by": "clip_cosine", "keep": 0.3, "datacomp_compat": True},
     ),

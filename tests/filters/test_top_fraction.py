@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from filters.core.declaration import Columns, Judgement
-from filters.top_fraction import TopFraction
-from tests.filters.examples import cut, fit, take, uids
+from filters.top_fraction import Budget, TopFraction
+from tests.filters.examples import columns_for, cut, fit, take, uids
 from tests.filters.judging import answers
 
 Scores = list[float | None] | NDArray[Any]
@@ -225,3 +225,52 @@ def test_datacomp_never_needs_more_than_the_score() -> None:
     artefact = fit(rule, [ranked([1.0] * 9)])
     assert len(artefact["prefix"]) <= 2
     assert json.loads(json.dumps(artefact))["bound"] == 1.0
+
+
+# --- a training's length instead of a share
+
+
+@pytest.mark.parametrize(
+    ("written", "seen"),
+    [(128_000_000, 128_000_000), ("128M", 128_000_000), ("1.5 B", 1_500_000_000), ("64k", 64_000)],
+)
+def test_a_budget_may_be_written_short(written: object, seen: int) -> None:
+    rule = TopFraction.model_validate({"by": "clip_cosine", "keep": {"for_samples_seen": written}})
+    assert isinstance(rule.keep, Budget)
+    assert rule.keep.for_samples_seen == seen
+
+
+def test_the_published_choices_follow_from_the_budget() -> None:
+    pool = 128_000_000
+    shares = {
+        seen: Budget.model_validate({"for_samples_seen": seen}).choose(pool).keep
+        for seen in ("32M", "128M", "640M")
+    }
+    assert shares == {"32M": 0.1, "128M": 0.2, "640M": 0.3}
+    utility = Budget.model_validate({"for_samples_seen": "640M", "fits": "medium_utility"})
+    assert utility.choose(pool).keep == 0.2
+
+
+def test_a_budget_keeps_exactly_what_it_chose_and_says_how_often_that_is_seen() -> None:
+    rule = TopFraction.model_validate({"by": "clip_cosine", "keep": {"for_samples_seen": 2000}})
+    columns = columns_for(rule, 1000)
+    artefact = fit(rule, [columns])
+    kept = int(rule.judge(columns, artefact).passes.sum())
+    assert kept == artefact["wanted"] > 0
+    assert artefact["repetitions"] == pytest.approx(2000 / kept)
+    errors = artefact["predicted_errors"]
+    best = min(errors, key=lambda share: errors[share])
+    assert kept == int(float(best) * artefact["scored"])
+    guard = TopFraction.model_validate(
+        {"by": "clip_cosine", "keep": {"for_samples_seen": 2000, "fits": "none"}}
+    )
+    found = fit(guard, [columns])
+    assert (found["wanted"], found["predicted_errors"]) == (500, {})
+
+
+def test_a_budget_that_makes_no_sense_is_refused() -> None:
+    for keep in ({"for_samples_seen": 0}, {"for_samples_seen": "many"}, {"samples_seen": 3}, 1.5):
+        with pytest.raises(ValidationError):
+            TopFraction.model_validate({"by": "clip_cosine", "keep": keep})
+    with pytest.raises(ValidationError, match="datacomp_compat needs keep"):
+        TopFraction.model_validate({"by": "x", "keep": {"for_samples_seen": 5}, "datacomp_compat": True})
