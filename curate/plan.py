@@ -231,8 +231,8 @@ def _named(recipe: Recipe, usable: Sequence[NamedOptions]) -> tuple[NamedMeasure
     named: dict[str, NamedMeasure] = {}
     for item in sorted(usable, key=lambda item: _place(item.options)):
         depends = [samples]
-        if isinstance(item.options, CollectiveMeasure):
-            depends += _collective_depends(item, item.options, named)
+        if isinstance(item.options, CollectiveMeasure | DerivedMeasure):
+            depends += _sources(item.name, item.options, named)
         if isinstance(item.options, DerivedMeasure) and (encoder := item.options.encoder()):
             if encoder not in named or not getattr(named[encoder].options, "encodes", ()):
                 encoders = [name for name, one in named.items() if getattr(one.options, "encodes", ())]
@@ -252,25 +252,26 @@ def _place(options: Measure) -> int:
     return 2 * isinstance(options, CollectiveMeasure) + isinstance(options, DerivedMeasure)
 
 
-def _collective_depends(
-    item: NamedOptions, options: CollectiveMeasure, named: Mapping[str, NamedMeasure]
+def _sources(
+    name: str, options: CollectiveMeasure | DerivedMeasure, named: Mapping[str, NamedMeasure]
 ) -> list[str]:
-    """The folders of the measures whose embeddings and columns a collective measure reads."""
+    """The folders of the measures whose embeddings and columns a measure reads."""
     encoders = {
-        f"{name}_{word}": one.folder
-        for name, one in named.items()
+        f"{encoder}_{word}": one.folder
+        for encoder, one in named.items()
         for kind, word in EMBEDDINGS
         if kind in getattr(one.options, "encodes", ())
     }
     writers = {column.name: one.folder for one in named.values() for column in one.columns()}
-    wanted = [(name, encoders, "compares the embeddings") for name in options.embeddings()]
-    wanted += [(name, writers, "reads") for name in options.reads() if name not in ALWAYS_THERE]
-    for name, known, verb in wanted:
-        if name not in known:
-            said = nearest(name, known) if known else "add a clip measure"
-            msg = f"measure {item.name!r} {verb} {name!r}, which no measure of this pool writes; {said}"
+    compared = options.embeddings() if isinstance(options, CollectiveMeasure) else ()
+    wanted = [(what, encoders, "compares the embeddings") for what in compared]
+    wanted += [(what, writers, "reads") for what in options.reads() if what not in ALWAYS_THERE]
+    for what, known, verb in wanted:
+        if what not in known:
+            said = nearest(what, known) if known else "add a clip measure"
+            msg = f"measure {name!r} {verb} {what!r}, which no measure of this pool writes; {said}"
             raise RecipeError(msg)
-    return sorted({known[name] for name, known, _ in wanted})
+    return sorted({known[what] for what, known, _ in wanted})
 
 
 def _check_collisions(measures: Iterable[NamedMeasure]) -> None:
