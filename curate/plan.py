@@ -347,7 +347,7 @@ def describe_steps(plan: Plan) -> list[dict[str, str]]:
         rows.append(
             {
                 "filter": step.name,
-                "kind": filter_kind(type(step.rule)),
+                "kind": filter_kind(step.rule),
                 "options": ", ".join(f"{name}={value}" for name, value in options.items()),
                 "reads": ", ".join(f"{name} ({plan.columns[name][1].name})" for name in reads) or "uid",
             }

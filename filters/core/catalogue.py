@@ -63,11 +63,12 @@ def declared_in(package: str, name: str, base: type[Declared]) -> type[Declared]
     return declared[0]
 
 
-def filter_kind(declared: type[Filter]) -> str:
-    """How the filter decides: "row", "fitted" or "relational"."""
+def filter_kind(declared: type[Filter] | Filter) -> str:
+    """How the filter decides, or this one with its options: "row", "fitted" or "relational"."""
     if declared.relation is not None:
         return "relational"
-    return "fitted" if issubclass(declared, FittedFilter) else "row"
+    kind = declared if isinstance(declared, type) else type(declared)
+    return "fitted" if issubclass(kind, FittedFilter) else "row"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
