@@ -14,9 +14,11 @@ from transforms.fingerprints import file_fingerprint, fingerprint, weights_finge
 from transforms.measure import Measure, beside, find_measure, measure_names
 from transforms.measures.image_facts import ImageFacts
 
-OPTIONS = {
+OPTIONS: dict[str, dict[str, Any]] = {
+    "alignment_level": {"preset": "cc3m"},
     "clip": {"model": "ViT-B-32", "pretrained": "openai"},
     "datacomp_embeddings": {"model": "b32"},
+    "norm_sim": {"target": "target.npy"},
     "score_head": {"checkpoint": "head.pth"},
 }
 
