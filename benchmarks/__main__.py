@@ -24,6 +24,7 @@ NAMES = (
     "relate",
     "marking",
     "mixtures",
+    "detectors",
     "gpu",
 )
 RESULTS = Path(__file__).with_name("RESULTS.md")

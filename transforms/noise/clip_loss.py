@@ -43,9 +43,10 @@ if TYPE_CHECKING:
 TEMPERATURE = 0.01  # of OpenAI's CLIP models
 REFERENCE_BATCH = 32_768
 REPETITIONS = 10
-TILE_ROWS, TILE_COLUMNS = 1024, 2048
+TILE_ROWS, TILE_COLUMNS = 1024, 1024
 CUDA_TILE = 8192
 _SCALE = 2.0**30
+_SAFE = 1e-26  # float32 ends at 1e-38: what is lost is a billionth of such a sum
 
 Uids = NDArray[np.uint64]
 
@@ -268,6 +269,52 @@ def _tile(place: str, count: int) -> tuple[int, int]:
     return min(TILE_ROWS, round_up(count)), min(TILE_COLUMNS, round_up(count))
 
 
+class _Tile:
+    """The products of a tile and room to sum their exponentials in, allocated once."""
+
+    def __init__(self, height: int, width: int, place: str) -> None:
+        self._products, self._spare = (
+            to_device(np.empty(height * width, np.float32), place) for _ in range(2)
+        )
+        self._shape = (height, width)
+
+    def multiply(self, rows: torch.Tensor, columns: torch.Tensor, wanted: int) -> None:
+        """Fills the tile with rows x columns'; only the first `wanted` columns count from here on."""
+        import torch  # noqa: PLC0415
+
+        self._shape = (len(rows), wanted)
+        if wanted == len(columns):
+            torch.mm(rows, columns.T, out=self._within(self._products))
+        else:
+            self._within(self._products).copy_((rows @ columns.T)[:, :wanted])
+
+    def of_rows(self) -> torch.Tensor:
+        """Log sum exp of each row, whatever stands in the others."""
+        import torch  # noqa: PLC0415
+
+        products, spare = self._within(self._products), self._within(self._spare)
+        greatest = products.amax(1, keepdim=True)
+        torch.sub(products, greatest, out=spare).exp_()
+        return spare.sum(1).log_() + greatest[:, 0]
+
+    def of_both(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log sum exp of each row and of each column, with one exponential for both where that is safe."""
+        import torch  # noqa: PLC0415
+
+        products, spare = self._within(self._products), self._within(self._spare)
+        greatest = products.max()
+        torch.sub(products, greatest, out=spare).exp_()
+        rows, columns = spare.sum(1), spare.sum(0)
+        # What lies e^87 below the greatest is lost; it may be all that a row has.
+        if min(rows.min(), columns.min()) < _SAFE:
+            return products.logsumexp(1), products.logsumexp(0)
+        return rows.log_() + greatest, columns.log_() + greatest
+
+    def _within(self, room: torch.Tensor) -> torch.Tensor:
+        height, width = self._shape
+        return room[: height * width].view(height, width)
+
+
 def _log_sums(
     images: Floats, texts: Floats, temperature: float, place: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -276,13 +323,16 @@ def _log_sums(
     height, width = _tile(place, count)
     seen, read = to_device(images, place), to_device(texts, place)
     rows, columns = _nothing(count, place), _nothing(count, place)
+    tile = _Tile(height, width, place)
     with full_precision(place):
         for top in range(0, count, height):
-            some = seen[top : top + height]
+            some = seen[top : top + height] / temperature
             for left in range(0, count, width):
-                scores = (some @ read[left : left + width].T).div_(temperature)
-                _join(rows[top : top + height], scores.logsumexp(1))
-                _join(columns[left : left + width], scores.logsumexp(0))
+                others = read[left : left + width]
+                tile.multiply(some, others, len(others))
+                across, along = tile.of_both()
+                _join(rows[top : top + height], across)
+                _join(columns[left : left + width], along)
     return to_numpy(rows), to_numpy(columns)
 
 
@@ -294,15 +344,15 @@ def _log_sums_of_rows(asked: Floats, rivals: Floats, temperature: float, place: 
     height, width = _tile(place, max(TILE_ROWS, len(rivals)))
     starts = range(0, len(rivals), width)
     blocks = [to_device(padded(rivals[left : left + width], width), place) for left in starts]
+    tile = _Tile(height, width, place)
     found = np.empty(len(asked))
     with full_precision(place):
         for top in range(0, len(asked), height):
             some = asked[top : top + height]
-            rows, sums = to_device(padded(some, height), place), _nothing(height, place)
+            rows, sums = to_device(padded(some, height), place) / temperature, _nothing(height, place)
             for left, block in zip(starts, blocks, strict=True):
-                scores = (rows @ block.T).div_(temperature)
-                scores[:, len(rivals) - left :] = -np.inf
-                _join(sums, scores.logsumexp(1))
+                tile.multiply(rows, block, min(width, len(rivals) - left))
+                _join(sums, tile.of_rows())
             found[top : top + height] = to_numpy(sums)[: len(some)]
     return found
 

@@ -1,13 +1,13 @@
-"""The nearest rows of a frozen set: exactly, or about twenty times as fast and nearly so.
+"""The nearest rows of a frozen set: exactly, or several times as fast and nearly so.
 
 Exactly: products in blocks of fixed shape, so that a row's answer is the same bits whichever rows
 are asked beside it. Equal cosines go to the vector that comes first. Rows with one and the same
 vector, such as captions that many pictures share, are searched once and listed in their order: else
 rounding, not the order, would choose among them.
 
-Fast, on the processor and from 20 000 distinct vectors on: faiss's IVF lists of product-quantised
-codes, and half-precision cosines for the best 3 k of them. Its answers are as fixed, for one machine
-and thread-independent, but miss a share of the neighbours (benchmarks/RESULTS.md, detectors).
+Fast, on the processor and from 40 000 distinct vectors on: faiss's inverted lists of
+product-quantised codes, then half-precision cosines for the best 3 k of them. Its answers are fixed
+just so, but miss a share of the neighbours (`python -m benchmarks detectors`).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from transforms.encoders import resolve_device
 if TYPE_CHECKING:
     import torch
 
-FAST_FROM = 20_000
-LISTS, PROBED, REFINED = 512, 32, 3
-_ASKED, _KNOWN = 1024, 8192
+FAST_FROM = 40_000
+LISTS, PROBED, REFINED = 1024, 32, 3
+_ASKED, _KNOWN = 1024, 4096
 _WIDTH_STEP = 4  # product quantisation cuts a vector into pieces of four numbers
 
 
@@ -96,9 +96,10 @@ class NearestRows:
         best = torch.empty((len(asked), 0), device=rows.device)
         ids = torch.empty((len(asked), 0), dtype=torch.int64, device=rows.device)
         size = min(_KNOWN, round_up(len(self._distinct)))
+        scores = torch.empty((len(asked), size), device=rows.device)
         for first in range(0, len(self._distinct), size):
             some = self._distinct[first : first + size]
-            scores = rows @ to_device(padded(some, size), self._place).T
+            torch.mm(rows, to_device(padded(some, size), self._place).T, out=scores)
             values, columns = _greatest(scores[:, : len(some)], min(wanted, len(some)))
             # Earlier blocks come first and hold the lower places, so a stable sort keeps the rule.
             best, order = torch.cat([best, values], 1).sort(dim=1, descending=True, stable=True)
