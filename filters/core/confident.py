@@ -154,7 +154,7 @@ def p_mislabelled(labels: Labels, probabilities: Probabilities, joint: Counts) -
 
     P(true = k | x, given) is in proportion to P(k | x) x P(given | k). Self-confidence leaves the
     second factor out, and so blames confusions that annotators rarely make as much as frequent ones.
-    One is added to a cell that is empty in a column that is not, so that nothing is impossible.
+    An empty cell counts as 1, so that nothing is impossible.
 
     joint: (K, K) int64 from `calibrated_joint`. Returns: (n,) float64 in [0, 1].
     """
