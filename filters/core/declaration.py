@@ -6,7 +6,8 @@ and its `reads` are its documentation; nothing else in the project names it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
@@ -31,12 +32,16 @@ class Judgement:
         null: (n,) bool, True where the rule could not be evaluated.
         value: what was compared with the bound; (n,) numbers, or n strings.
         bound: the bound in words, such as "at least 200".
+        tags: name -> (n,) numbers that the ledger keeps whatever the verdict; NaN for none. All
+            that filters say of `p_clean`, the probability that the pair matches, is one column: the
+            lowest counts.
     """
 
     passes: NDArray[np.bool_]
     null: NDArray[np.bool_]
     value: Numbers | pa.Array
     bound: str
+    tags: Mapping[str, Numbers] = field(default_factory=dict)
 
 
 class Filter(BaseModel):
