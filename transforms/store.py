@@ -39,6 +39,7 @@ from transforms.storage import Folder, redact
 logger = logging.getLogger("curate.store")
 
 STORE_VERSION = 1
+ROW_GROUP = 1 << 14  # a row's texts are read in milliseconds, and scans are as fast as with more rows
 LOCK_REFRESH_SECONDS = 15.0  # of a lock on an object store
 LOCK_STALE_SECONDS = 60.0
 
@@ -153,7 +154,7 @@ def write_parquet(table: pa.Table, path: Path) -> None:
         use_dictionary=_repetitive(table.schema),
         column_encoding=_unique(table.schema),
         write_statistics=True,
-        row_group_size=1 << 17,
+        row_group_size=ROW_GROUP,
         store_schema=True,
     )
 
