@@ -58,6 +58,21 @@ OptionsOption = Annotated[
         help="fsspec options of the store, as JSON; better kept in the environment.",
     ),
 ]
+FormOption = Annotated[
+    Literal["table", "csv", "json", "parquet"],
+    typer.Option("--format", help="How to print; json: one object for each row."),
+]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", help="File for csv, json or parquet; else standard output.")
+]
+WhereOption = Annotated[
+    str | None,
+    typer.Option("--where", help="SQL condition over samples, such as verdict = 'keep' AND width > 512."),
+]
+EmbeddingOption = Annotated[
+    str | None,
+    typer.Option("--embedding", help="Which embeddings, such as clip_image or clip_text."),
+]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Log each shard, and Beam's own log.")]
 
 
@@ -126,16 +141,55 @@ def query(  # noqa: PLR0913, PLR0917  (a command's options)
     store: StoreArgument,
     sql: Annotated[str | None, typer.Argument(metavar="SQL", help="One SELECT over the views.")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="List every view and column.")] = False,  # noqa: FBT002
-    output: Annotated[
-        Literal["table", "csv", "json"], typer.Option("--format", help="How to print.")
-    ] = "table",
+    form: FormOption = "table",
+    output: OutputOption = None,
     decision: LedgerOption = None,
     storage_options: OptionsOption = None,
 ) -> None:
-    """Ask the store in SQL: views samples, drops, failures and runs (DuckDB)."""
-    from curate.commands import query_command  # noqa: PLC0415
+    """Ask the store in SQL (DuckDB): views samples, drops, clusters, duplicates and more, see --schema."""
+    from curate.commands import query_command, schema_command  # noqa: PLC0415
 
-    query_command(_store(store, storage_options), sql, decision, output, schema=schema)
+    opened = _store(store, storage_options)
+    if schema:
+        schema_command(opened, decision)
+    else:
+        query_command(opened, sql, decision, form, output)
+
+
+@app.command()
+def index(
+    store: StoreArgument,
+    embedding: EmbeddingOption = None,
+    decision: LedgerOption = None,
+    storage_options: OptionsOption = None,
+) -> None:
+    """Make the index that `search` uses: of one kind of embeddings, or of all that the decision has."""
+    from curate.search.commands import index_command  # noqa: PLC0415
+
+    index_command(_store(store, storage_options), embedding, decision)
+
+
+@app.command()
+def search(  # noqa: PLR0913, PLR0917  (a command's options)
+    store: StoreArgument,
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="What to search for.")] = None,
+    image: Annotated[Path | None, typer.Option("--image", help="Search with this image file.")] = None,
+    like: Annotated[
+        str | None, typer.Option("--like", metavar="UID", help="Search with this sample.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="How many samples to find, 1 to 10,000.")] = 50,
+    where: WhereOption = None,
+    embedding: EmbeddingOption = None,
+    form: FormOption = "table",
+    output: OutputOption = None,
+    decision: LedgerOption = None,
+    storage_options: OptionsOption = None,
+) -> None:
+    """Find the samples nearest to a text, an image or another sample, by the run's own CLIP."""
+    from curate.search.commands import Question, search_command  # noqa: PLC0415
+
+    question = Question(text, image, like, k, where, embedding)
+    search_command(_store(store, storage_options), question, decision, form, output)
 
 
 @app.command()
@@ -148,6 +202,31 @@ def report(
     from curate.commands import report_command  # noqa: PLC0415
 
     report_command(_store(store, storage_options), decision, _options(storage_options))
+
+
+@app.command()
+def audit(  # noqa: PLR0913, PLR0917  (a command's options)
+    store: StoreArgument,
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="Samples to draw for a person to look at; 200 if not given.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Another seed, another draw; 0 if not given.")
+    ] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="CSV file that the page saved (uid, ok): report what it tells.")
+    ] = None,
+    decision: LedgerOption = None,
+    storage_options: OptionsOption = None,
+) -> None:
+    """Draw samples and write a page to judge them on; with --answers, report every filter's errors."""
+    from curate.commands import audit_command, audit_score_command  # noqa: PLC0415
+
+    opened, options = _store(store, storage_options), _options(storage_options)
+    if answers is None:
+        audit_command(opened, decision, budget, seed, options)
+    else:
+        audit_score_command(opened, decision, budget, seed, answers)
 
 
 @app.command()
@@ -164,6 +243,32 @@ def state(
     from curate.commands import state_command  # noqa: PLC0415
 
     state_command(_store(store, storage_options), target, step, decision)
+
+
+@app.command()
+def serve(  # noqa: PLR0913, PLR0917  (a command's options)
+    store: StoreArgument,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; any but this machine's needs a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
+    token: Annotated[
+        str | None,
+        typer.Option("--token", envvar="CURATE_TOKEN", help="What requests must bear; made up if needed."),
+    ] = None,
+    pool_options: Annotated[
+        str | None,
+        typer.Option(
+            "--pool-options", envvar="CURATE_POOL_OPTIONS", help="fsspec options of the pool, as JSON."
+        ),
+    ] = None,
+    storage_options: OptionsOption = None,
+) -> None:
+    """Serve the web explorer and its HTTP API over a store."""
+    from curate.serve.command import Listening, serve_store  # noqa: PLC0415
+
+    found = _store(store, storage_options)
+    serve_store(found, Listening(host, port, token), _options(pool_options))
 
 
 @app.command()
@@ -202,6 +307,35 @@ def schema() -> None:
     from curate.schema import recipe_schema  # noqa: PLC0415
 
     typer.echo(json.dumps(recipe_schema(), indent=2, sort_keys=True))
+
+
+@app.command()
+def evaluate(  # noqa: PLR0913, PLR0917  (a command's options)
+    store: StoreArgument,
+    eval_pool: Annotated[
+        list[str],
+        typer.Option(
+            "--eval-pool", help="Clean shards that the pool does not hold; `demo` for the demo's world."
+        ),
+    ],
+    labels: Annotated[
+        str | None, typer.Option("--labels", help="Vocabulary (YAML) of the classes that captions name.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each set.")] = 3,
+    budget: Annotated[int, typer.Option(min=1, help="Samples that each model sees.")] = 51_200,
+    against: Annotated[
+        list[str] | None,
+        typer.Option("--against", help="Sets beside the kept one: random, pool; both if not given."),
+    ] = None,
+    decision: LedgerOption = None,
+    storage_options: OptionsOption = None,
+) -> None:
+    """Train small models on what was kept, on a random part and on the pool; compare what they learn."""
+    from curate.commands import evaluate_command  # noqa: PLC0415
+
+    options = _options(storage_options)
+    target = _store(store, storage_options)
+    evaluate_command(target, decision, (tuple(eval_pool), labels), (seeds, budget, against), options)
 
 
 @app.command()

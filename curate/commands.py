@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sys
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.csv
 from rich import filesize
 from rich.console import Console
 from rich.markup import escape
 
+from curate.answers import Form, safe_text, show_answer
+from curate.audit import score_audit, write_audit
+from curate.audit.terminal import print_audit, print_score
 from curate.describe import plain_table
 from curate.explain import Explanation, explain
 from curate.forecast import forecasts
@@ -23,7 +24,6 @@ from curate.recipe import load_recipe
 from curate.report import write_report
 from curate.report.page import VERDICT_WORDS
 from curate.report.terminal import print_summary
-from curate.report.wording import clean_text
 from curate.run import RunOptions, RunResult, run_recipe
 from curate.state import save_survivors
 from curate.target import Target
@@ -31,7 +31,7 @@ from filters.core.errors import QueryError
 from transforms.storage import redact
 from transforms.store import Store
 
-MAX_ROWS = 1000  # of a table on the terminal; CSV and JSON print all
+AUDIT_BUDGET = 200
 EXAMPLE_SQL = "SELECT dropped_by, count(*) FROM samples GROUP BY 1"
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -118,11 +118,6 @@ def state_command(store: Store, target: str, step: str | None, ledger: str | Non
     out.print(f"next: [bold]state: {escape(redact(target))}[/] in the filter, and new shards for the pool")
 
 
-def safe_text(text: object) -> str:
-    """Text of a pool as a terminal may show it: no markup, no control character to obey."""
-    return escape(clean_text(str(text)))
-
-
 def _print_explanation(found: Explanation) -> None:
     sample = found.sample
     colour = {"keep": "green", "drop": "red", "quarantine": "yellow"}.get(sample["verdict"], "magenta")
@@ -133,12 +128,18 @@ def _print_explanation(found: Explanation) -> None:
     out.print(f"caption  {safe_text(sample['caption'] or '—')}")
     if sample["failure"]:
         out.print(f"failure  {sample['failure']}: {safe_text(sample['failure_detail'] or '')}")
+    if found.tags:
+        shown = (
+            f"{name} {'none' if value is None else f'{value:.6g}'}" for name, value in found.tags.items()
+        )
+        out.print(f"tags     {', '.join(shown)}")
     _print_relations(found)
     if found.votes:
         table = plain_table("", "filter", "value", "bound", "vote")
         for vote in found.votes:
             mark = "→" if vote.decided else ""
-            table.add_row(mark, vote.filter, safe_text(vote.value), escape(vote.bound), vote.vote)
+            said = f"{vote.vote}, only tagged" if vote.only_tag else vote.vote
+            table.add_row(mark, vote.filter, safe_text(vote.value), escape(vote.bound), said)
         out.print()
         out.print(table)
 
@@ -167,52 +168,23 @@ def _print_relations(found: Explanation) -> None:
         )
 
 
-def query_command(store: Store, sql: str | None, ledger: str | None, output: str, *, schema: bool) -> None:
-    """Prints the answer to a question, or what can be asked."""
-    decision = open_decision(store, ledger)
-    if schema or sql is None:
-        for view, columns in describe_views(decision).items():
-            table = plain_table("column", "meaning", "unit")
-            for column in columns:
-                table.add_row(*(escape(cell) for cell in column))
-            out.print(f"\n[bold]{view}[/]")
-            out.print(table)
-        if sql is None and not schema:
-            msg = f'give a question, such as "{EXAMPLE_SQL}"'
-            raise QueryError(msg)
-        return
-    answer = run_sql(connect(decision), sql)
-    if output == "csv":
-        pyarrow.csv.write_csv(_flat(answer), sys.stdout.buffer)
-    elif output == "json":
-        for batch in answer.to_batches(max_chunksize=1024):
-            for row in batch.to_pylist():
-                out.print_json(data=row, default=str, indent=None)
-    else:
-        _print_answer(answer)
+def query_command(store: Store, sql: str | None, ledger: str | None, form: Form, output: Path | None) -> None:
+    """Prints the answer to a question; without one, what can be asked."""
+    if sql is None:
+        schema_command(store, ledger)
+        msg = f'give a question, such as "{EXAMPLE_SQL}"'
+        raise QueryError(msg)
+    show_answer(run_sql(connect(open_decision(store, ledger)), sql), form, output, out)
 
 
-def _print_answer(answer: pa.Table) -> None:
-    table = plain_table(*answer.column_names)
-    for row in answer.slice(0, MAX_ROWS).to_pylist():
-        table.add_row(*map(_cell, row.values()))
-    out.print(table)
-    if answer.num_rows > MAX_ROWS:
-        out.print(f"… {answer.num_rows - MAX_ROWS} more rows: use LIMIT, or --format csv", style="dim")
-
-
-def _cell(value: object) -> str:
-    """A value of an answer; CSV and JSON have all digits of a number."""
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else safe_text(value)
-
-
-def _flat(table: pa.Table) -> pa.Table:
-    """The table without nested columns, which CSV has no form for."""
-    while any(pa.types.is_struct(item.type) for item in table.schema):
-        table = table.flatten()
-    return table
+def schema_command(store: Store, ledger: str | None) -> None:
+    """Prints every view and column that can be asked."""
+    for view, columns in describe_views(open_decision(store, ledger)).items():
+        table = plain_table("column", "meaning", "unit")
+        for column in columns:
+            table.add_row(*(escape(cell) for cell in column))
+        out.print(f"\n[bold]{view}[/]")
+        out.print(table)
 
 
 def report_command(store: Store, ledger: str | None, options: Mapping[str, Any]) -> None:
@@ -220,6 +192,30 @@ def report_command(store: Store, ledger: str | None, options: Mapping[str, Any])
     decision = open_decision(store, ledger)
     write_report(decision, storage_options=options)
     print_summary(decision, out)
+
+
+def audit_command(
+    store: Store, ledger: str | None, budget: int | None, seed: int | None, options: Mapping[str, Any]
+) -> None:
+    """Draws samples for a person to judge, and says where their page lies and what comes then."""
+    decision = open_decision(store, ledger)
+    audit = write_audit(
+        decision,
+        budget=AUDIT_BUDGET if budget is None else budget,
+        seed=seed or 0,
+        storage_options=options,
+    )
+    given = (("--budget", budget), ("--seed", seed), ("--decision", ledger))
+    words = [f"{name} {shlex.quote(str(value))}" for name, value in given if value is not None]
+    print_audit(audit, " ".join(["curate audit", shlex.quote(redact(store.folder.url)), *words]), out)
+
+
+def audit_score_command(
+    store: Store, ledger: str | None, budget: int | None, seed: int | None, answers: Path
+) -> None:
+    """Prints what the answers to a draw tell of every filter."""
+    decision = open_decision(store, ledger)
+    print_score(score_audit(decision, answers, budget=budget, seed=seed), out)
 
 
 def demo_command(folder: Path, samples: int, seed: int) -> None:

@@ -6,11 +6,13 @@ import inspect
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from curate.recipe import load_recipe, packaged_recipes
+from curate.recipe_errors import item_model
 from filters.core.catalogue import filter_kind, filter_names, find_filter, nearest
 from filters.core.declaration import Filter
 from filters.core.errors import RecipeError
@@ -34,7 +36,8 @@ def option_rows(declared: type[BaseModel]) -> list[tuple[str, str, str, str]]:
     """Name, type, default and meaning of every option."""
     schema = declared.model_json_schema(by_alias=True)
     rows = []
-    own = sorted(declared.model_fields.items(), key=lambda item: item[0] == "on_null")  # shared: last
+    # Those that every filter has come last.
+    own = sorted(declared.model_fields.items(), key=lambda item: item[0] in Filter.model_fields)
     for name, info in own:
         shown = info.alias or name
         default = "required" if info.is_required() else _plain(info.get_default(call_default_factory=True))
@@ -66,6 +69,8 @@ def print_filter(name: str) -> None:
     reads = filter_reads(declared)
     if reads:
         console.print(f"\nReads: {escape(', '.join(reads))}")
+    if declared.tags:
+        console.print(f"\nTags every sample with: {', '.join(declared.tags)}")
 
 
 def print_measures() -> None:
@@ -118,9 +123,20 @@ def print_recipe(name: str) -> None:
 def filter_reads(declared: type[Filter]) -> list[str]:
     """The columns that a filter reads; options that name a column stand as `<option>`."""
     given: dict[str, Any] = {
-        name: f"<{name}>" for name, info in declared.model_fields.items() if info.is_required()
+        name: _placeholder(name, info) for name, info in declared.model_fields.items() if info.is_required()
     }
     return list(declared.model_construct(**given).reads())
+
+
+def _placeholder(name: str, info: FieldInfo) -> Any:
+    """The option's name in its own place, or in that of every required option of a list's items."""
+    item = item_model(info.annotation)
+    if item is None:
+        return f"<{name}>"
+    given: dict[str, Any] = {
+        inner: f"<{name}>" for inner, about in item.model_fields.items() if about.is_required()
+    }
+    return (item.model_construct(**given),)
 
 
 def _print_options(declared: type[BaseModel]) -> None:

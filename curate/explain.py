@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from curate.query import Decision, connect, quoted_name, relation_views, run_sql
+from curate.query import Decision, connect, relation_views, run_sql
+from curate.quoting import quoted_name
 from filters.core.catalogue import find_filter
 from filters.core.decide import Step, columns_read
 from filters.core.declaration import Columns
 from filters.core.errors import QueryError
+from filters.core.tags import declared_tags
 from transforms.deciding import flat
 
 # The columns in which comparisons say how similar two samples are.
@@ -27,6 +29,7 @@ class Vote:
     Attributes:
         vote: "keep", "drop", "null" (could not be evaluated) or "not compared".
         decided: True for the filter that dropped or quarantined the sample.
+        only_tag: True for a filter whose vote drops nothing.
     """
 
     filter: str
@@ -34,6 +37,7 @@ class Vote:
     bound: str
     vote: str
     decided: bool
+    only_tag: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,17 @@ class Membership:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A sample with its verdict and every filter's vote, in the recipe's order."""
+    """A sample with its verdict and every filter's vote, in the recipe's order.
+
+    Attributes:
+        tags: tag -> what the ledger keeps of the sample; None where no filter could say.
+    """
 
     sample: Mapping[str, Any]
     votes: tuple[Vote, ...]
     originals: tuple[Original, ...] = ()
     clusters: tuple[Membership, ...] = ()
+    tags: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def explain(decision: Decision, name: str) -> list[Explanation]:
@@ -168,6 +177,7 @@ def _explain(
         votes,
         tuple(one for one in originals if one is not None),
         tuple(one for one in clusters if one is not None),
+        {name: sample[name] for name in declared_tags(step.rule for step in steps) if name in sample},
     )
 
 
@@ -211,4 +221,5 @@ def _vote(step: Step, columns: Columns, sample: Mapping[str, Any]) -> Vote:
     value = judgement.value[0]
     value = value.as_py() if isinstance(value, pa.Scalar) else value
     shown = "" if value is None or value != value else value if isinstance(value, str) else f"{value:.6g}"  # noqa: PLR0124
-    return Vote(step.name, shown, judgement.bound, vote, decided=sample["dropped_by"] == step.name)
+    decided = sample["dropped_by"] == step.name
+    return Vote(step.name, shown, judgement.bound, vote, decided, step.rule.only_tag)

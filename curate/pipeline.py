@@ -25,6 +25,7 @@ from filters.core.decide import Step
 from filters.core.declaration import FittedFilter
 from transforms import beam_steps as steps
 from transforms.deciding import DecideConfig, DecidePart, PartCounts
+from transforms.diversity_of_parts import Diversity, DiversityOptions, diversity_scope
 from transforms.measuring import ShardReport
 from transforms.pool import Shard
 from transforms.progress import begin
@@ -142,6 +143,17 @@ def measure_pool(flow: Flow, config: DecideConfig, parts: Sequence[DecidePart]) 
     return config
 
 
+def measure_diversity(flow: Flow, config: DecideConfig, counts: Sequence[PartCounts], at_most: int) -> None:
+    """Measures how diverse the decision's kept samples are, unless that was done before."""
+    parts = [DecidePart(part.part, part.number, part.rows) for part in counts]
+    readable = sum(part.rows - part.verdicts.get("failed", 0) for part in counts)
+    options = DiversityOptions(at_most, readable, sum(part.kept for part in counts))
+    relation = Diversity(diversity_scope(config, options, parts, flow.engine.workers))
+    if not relation.complete():
+        flow.say("measuring the diversity of what is kept")
+        flow.relate(relation, parts)
+
+
 def prepare_steps(flow: Flow, config: DecideConfig, parts: Sequence[DecidePart]) -> DecideConfig:
     """Brings every fitted and relational filter to where it can judge, in the recipe's order."""
     names = [part.part for part in parts]
@@ -174,7 +186,9 @@ def _fit(flow: Flow, step: Step, before: Sequence[Step], config: DecideConfig, s
     folder, rule = config.store.folder, step.rule
     if not isinstance(rule, FittedFilter):
         raise TypeError(step.name)
-    artefact = folder.read_json(scope.artefact) if folder.exists(scope.artefact) else rule.start()
+    pool_rows = sum(part.rows for part in scope.parts)
+    known = folder.exists(scope.artefact)
+    artefact = folder.read_json(scope.artefact) if known else rule.start_on(pool_rows)
     passes = 0
     while not rule.complete(artefact):
         passes += 1

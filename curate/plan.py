@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,9 +11,11 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from curate.recipe import NamedOptions, Recipe, filter_name
+from curate.tags import check_tags
 from filters.core.catalogue import filter_kind, nearest
 from filters.core.declaration import Filter
 from filters.core.errors import MissingSignal, PoolError, RecipeError
+from filters.core.tags import declared_tags
 from transforms.fingerprints import fingerprint
 from transforms.measure import (
     CollectiveMeasure,
@@ -26,6 +28,7 @@ from transforms.measure import (
     find_measure,
     measure_names,
 )
+from transforms.measures.clip import as_clip
 from transforms.measuring import DoneParts, MeasureConfig, missing_measures
 from transforms.pool import Shard, list_pool
 from transforms.relating import relation_class
@@ -80,6 +83,11 @@ class Plan:
         """Column -> group of the store; of a collective measure, the beginning of its name."""
         return {name: measure.group for name, (_, measure) in self.columns.items()}
 
+    @cached_property
+    def tags(self) -> tuple[str, ...]:
+        """The columns of the ledger that filters state, whatever the verdict."""
+        return declared_tags(step.rule for step in self.recipe.steps)
+
     @property
     def has_images(self) -> bool:
         """False for a pool of metadata, from which no shard can be written."""
@@ -102,7 +110,7 @@ class Plan:
         decision = self.decision_fingerprint(len(self.recipe.steps), parts)
         measured = sorted(measure.group for measure in (*self.measures, *self.collective))
         lost = sorted([item["shard"], item["code"]] for item in failed)
-        return f"{self.recipe.name}-{fingerprint([decision, measured, lost])[:8]}"
+        return f"{self.recipe.name}-{fingerprint([decision, measured, lost, *self.tags])[:8]}"
 
     def decision_fingerprint(self, steps: int, parts: Sequence[str]) -> str:
         """Names everything that the first so many steps depend on."""
@@ -120,7 +128,7 @@ class Plan:
         rule = self.recipe.steps[steps - 1].rule
         kind = relation_class(str(rule.relation))
         given = _options(rule)
-        options = {name: given[name] for name in rule.relation_options}
+        options = {name: given[name] for name in rule.relation_options if name in given}
         groups = [self.writers[name] for name in sorted(rule.reads()) if name in self.writers]
         groups += [self.embeddings[name] for name in rule.embeddings()]
         before = self.decision_fingerprint(steps - 1, parts)
@@ -130,7 +138,18 @@ class Plan:
     def embeddings(self) -> dict[str, str]:
         """Name of the embeddings, such as clip_image -> the folder of the store that holds them."""
         return {
-            f"{measure.name}_{word}": f"embeddings/{measure.folder}/{kind}"
+            name: f"embeddings/{measure.folder}/{kind}" for name, (kind, measure) in self._encoded.items()
+        }
+
+    @cached_property
+    def encoders(self) -> dict[str, Measure]:
+        """Name of the embeddings -> the options of the measure that makes them."""
+        return {name: measure.options for name, (_, measure) in self._encoded.items()}
+
+    @cached_property
+    def _encoded(self) -> dict[str, tuple[str, NamedMeasure]]:
+        return {
+            f"{measure.name}_{word}": (kind, measure)
             for measure in self.measures
             for kind, word in EMBEDDINGS
             if kind in getattr(measure.options, "encodes", ())
@@ -155,7 +174,12 @@ class Plan:
 
 def _options(rule: Filter) -> dict[str, Any]:
     """What the rule was given; the content of files that it compares with, not their names."""
-    options = rule.model_dump(mode="json")
+    options = rule.identity()
+    for name in rule.added_options:
+        if options[name] == type(rule).model_fields[name].default:
+            del options[name]
+    for handed in rule.measures().values():  # counts in the measure's own name, by content
+        options = {name: value for name, value in options.items() if name not in handed}
     if rule.relation is not None:
         options |= relation_class(rule.relation).identity(rule)
     return options
@@ -167,6 +191,7 @@ def make_plan(recipe: Recipe, pool: Sequence[str], store: Store) -> Plan:
     pool: patterns that replace the recipe's; empty to use those.
     Raises: PoolError, ModelError, RecipeError or MissingSignal, before any work.
     """
+    check_tags(recipe)
     section = recipe.file.pool
     shards = list_pool(pool or section.uris, section.options(), section.storage_options)
     measures, unused = _choose_measures(recipe, metadata=shards[0].format == "datacomp")
@@ -242,8 +267,10 @@ def _named(recipe: Recipe, usable: Sequence[NamedOptions]) -> tuple[NamedMeasure
                 )
                 raise RecipeError(msg)
             depends.append(named[encoder].folder)
+            item = replace(item, options=item.options.bound(named[encoder].options))  # noqa: PLW2901
         named[item.name] = NamedMeasure(item.name, item.kind, item.options, tuple(depends))
-    _check_collisions([samples_measure(recipe.file.pool.options()), *named.values()])
+    tags = declared_tags(step.rule for step in recipe.steps)
+    _check_collisions([samples_measure(recipe.file.pool.options()), *named.values()], tags)
     return tuple(named.values())
 
 
@@ -274,9 +301,9 @@ def _sources(
     return sorted({known[what] for what, known, _ in wanted})
 
 
-def _check_collisions(measures: Iterable[NamedMeasure]) -> None:
+def _check_collisions(measures: Iterable[NamedMeasure], tags: Iterable[str]) -> None:
     """No two columns of a store have one name; SQL takes upper and lower case for the same."""
-    seen = dict.fromkeys((VIRTUAL.name, *DECIDED), "ledger")
+    seen = dict.fromkeys((VIRTUAL.name, *DECIDED, *tags), "ledger")
     for measure in measures:
         for column in measure.columns():
             other = seen.setdefault(column.name.lower(), measure.name)
@@ -289,6 +316,9 @@ def _check_columns(plan: Plan) -> None:
     """Every filter's columns are written, and have types that it can judge."""
     known = {name: column.type for name, (column, _) in plan.columns.items()}
     known[VIRTUAL.name] = VIRTUAL.type
+    for measure in plan.collective:
+        if isinstance(measure.options, CollectiveMeasure):
+            _check_prompted(plan, f"measure {measure.name}", measure.options.relation, measure.options)
     for step in plan.recipe.steps:
         for name in step.rule.reads():
             if name not in known:
@@ -300,9 +330,16 @@ def _check_columns(plan: Plan) -> None:
             step.rule.check(known)
             if step.rule.relation is not None:
                 relation_class(step.rule.relation).check(step.rule)
+                _check_prompted(plan, "it", step.rule.relation, step.rule)
         except (ValueError, PoolError, RecipeError) as cause:
             msg = f"filter {step.name}: {cause}"
             raise RecipeError(msg) from cause
+
+
+def _check_prompted(plan: Plan, who: str, relation: str, rule: Filter | CollectiveMeasure) -> None:
+    """Where prompts are compared with embeddings, one model makes both."""
+    for name in relation_class(relation).prompted(rule):
+        as_clip(who, name, plan.encoders.get(name))
 
 
 def _no_embeddings(plan: Plan, step: str, name: str) -> str:
@@ -347,7 +384,7 @@ def describe_steps(plan: Plan) -> list[dict[str, str]]:
         rows.append(
             {
                 "filter": step.name,
-                "kind": filter_kind(step.rule),
+                "kind": filter_kind(step.rule) + (", only tags" if step.rule.only_tag else ""),
                 "options": ", ".join(f"{name}={value}" for name, value in options.items()),
                 "reads": ", ".join(f"{name} ({plan.columns[name][1].name})" for name in reads) or "uid",
             }

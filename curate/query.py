@@ -11,26 +11,34 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate.copy_views import duplicates_sql
+from curate.quoting import quoted_name
+from curate.quoting import quoted_text as _quoted
+from curate.rate_views import CONCEPTS_FILE, ConceptColumn, create_concepts, create_sources, find_concepts
 from curate.view_columns import (
     CLUSTER_COLUMNS,
     COMPARED_SAMPLE,
+    CONCEPT_COLUMNS,
     DROPS_MEANING,
+    DUPLICATE_COLUMNS,
     FAILURES_MEANING,
     LEDGER_MEANING,
     RUNS_MEANING,
+    SOURCE_COLUMNS,
     relation_column,
 )
 from filters.core.catalogue import find_filter, nearest
 from filters.core.decide import decide
 from filters.core.errors import QueryError, StoreError
 from filters.core.quotas import DISTANCE_UNIT
+from filters.core.tags import TAGS
 from transforms.failures import FAILURES_SCHEMA
 from transforms.measure import Column, find_measure
 from transforms.samples import Samples
 from transforms.storage import redact
 from transforms.store import Store
 
-VIEWS = ("samples", "drops", "failures", "runs", "clusters")
+VIEWS = ("samples", "drops", "failures", "runs", "clusters", "duplicates", "concepts", "sources")
 RUNS_SCHEMA = pa.schema(
     [
         ("started", pa.string()),
@@ -93,12 +101,13 @@ def open_decision(store: Store, ledger: str | None = None) -> Decision:
     return Decision(store, store.folder.read_json(name))
 
 
-def connect(decision: Decision) -> duckdb.DuckDBPyConnection:
+def connect(decision: Decision, settings: Mapping[str, str] = {}) -> duckdb.DuckDBPyConnection:
     """A connection with the views of `VIEWS`, and those that `relation_views` names.
 
     SQL can read the store's files and nothing else: no other file, network, extension or setting.
+    settings: of DuckDB, such as memory_limit.
     """
-    connection = duckdb.connect()
+    connection = duckdb.connect(config=dict(settings))
     folder = decision.store.folder
     if not folder.local:
         connection.register_filesystem(folder.fs)
@@ -114,7 +123,10 @@ def connect(decision: Decision) -> duckdb.DuckDBPyConnection:
     relations = [_Relation(decision, *item) for item in relation_views(decision).items()]
     for relation in relations:
         _create_relation(connection, relation)
-    _create_clusters(connection, decision, [one for one in relations if "cluster_id" in one.names])
+    _create_duplicates(connection, relations)
+    clustered = [one for one in relations if "cluster_id" in one.names]
+    _create_clusters(connection, decision, clustered)
+    _create_rates(connection, decision, {one.step: one.view for one in clustered})
     root = folder.root if folder.local else str(folder.fs.unstrip_protocol(folder.root))
     connection.execute("SET enable_progress_bar = false")
     connection.execute("SET python_enable_replacements = false")  # tables are views, not our variables
@@ -229,6 +241,15 @@ def _create_empty(connection: duckdb.DuckDBPyConnection, view: str, columns: Seq
     connection.execute(f"CREATE VIEW {quoted_name(view)} AS SELECT * FROM {quoted_name(f'{view}_table')}")  # noqa: S608
 
 
+def _create_duplicates(connection: duckdb.DuckDBPyConnection, relations: Sequence[_Relation]) -> None:
+    """One row for each sample that was dropped as a copy."""
+    copies = {one.step: (one.view, one.names) for one in relations if "duplicate_of" in one.names}
+    if copies:
+        connection.execute(f"CREATE VIEW duplicates AS {duplicates_sql(copies)}")
+    else:
+        _create_empty(connection, "duplicates", DUPLICATE_COLUMNS)
+
+
 def _create_clusters(
     connection: duckdb.DuckDBPyConnection, decision: Decision, relations: Sequence[_Relation]
 ) -> None:
@@ -243,6 +264,31 @@ def _create_clusters(
         "kept / samples AS kept_share, mean_distance, greatest_distance, inter_distance, complexity, quota "
         f"FROM ({members}) LEFT JOIN clusters_table USING (step, cluster_id) ORDER BY place, cluster_id"
     )
+
+
+def concept_column(decision: Decision) -> ConceptColumn | None:
+    """Where the concepts of the view `concepts` stand; None where nothing tells them."""
+    views = relation_views(decision).items()
+    relations = [_Relation(decision, step, view) for step, view in views]
+    return find_concepts(
+        decision.manifest, {one.step: one.view for one in relations if "cluster_id" in one.names}
+    )
+
+
+def _create_rates(
+    connection: duckdb.DuckDBPyConnection, decision: Decision, clustered: Mapping[str, str]
+) -> None:
+    """What each filter took of each concept and of each source."""
+    steps = [item["name"] for item in decision.manifest["recipe"]["filters"]]
+    create_sources(connection, steps)
+    concept = find_concepts(decision.manifest, clustered)
+    if concept is None:
+        _create_empty(connection, "concepts", CONCEPT_COLUMNS)
+        return
+    name = f"report/{decision.ledger}/{CONCEPTS_FILE}"
+    folder = decision.store.folder
+    words = folder.read_json(name)["words"] if folder.exists(name) else {}
+    create_concepts(connection, steps, concept, words)
 
 
 def _members(relation: _Relation, place: int) -> str:
@@ -284,6 +330,7 @@ def _no_samples(decision: Decision) -> pa.Table:
     nothing = pa.array([], pa.string())
     ledger = decide({"uid": nothing, "failure": nothing}, ()).schema
     types = {field.name: field.type for field in ledger}
+    types.update({name: TAGS[name].type for name in _tags(decision)})
     filters = [item["name"] for item in decision.manifest["recipe"]["filters"]]
     if filters:
         types["votes"] = pa.struct([(name, pa.bool_()) for name in filters])
@@ -326,19 +373,16 @@ def _runs(store: Store) -> pa.Table:
     return pa.Table.from_pylist(rows, RUNS_SCHEMA)
 
 
-def quoted_name(name: str) -> str:
-    """The name as SQL writes an identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def describe_samples(decision: Decision) -> list[tuple[str, str, str]]:
     """Every column of the view `samples`: name, meaning, unit."""
     found = [(column.name, column.meaning, column.unit) for column in _measured_columns(decision)]
-    return found + [(name, meaning, "") for name, meaning in LEDGER_MEANING.items()]
+    absent = TAGS.keys() - _tags(decision)
+    return found + [(name, meaning, "") for name, meaning in LEDGER_MEANING.items() if name not in absent]
+
+
+def _tags(decision: Decision) -> set[str]:
+    """The tags that this decision's ledger holds; decisions taken before there were any name none."""
+    return set(decision.manifest.get("tags", ()))
 
 
 def _measured_columns(decision: Decision) -> list[Column]:
@@ -357,7 +401,14 @@ def describe_views(decision: Decision) -> dict[str, list[tuple[str, str, str]]]:
         "runs": RUNS_MEANING,
     }
     described = {view: [(n, m, "") for n, m in columns.items()] for view, columns in others.items()}
-    described["clusters"] = [(one.name, one.meaning, one.unit) for one in CLUSTER_COLUMNS]
+    counted = {
+        "clusters": CLUSTER_COLUMNS,
+        "duplicates": DUPLICATE_COLUMNS,
+        "concepts": CONCEPT_COLUMNS,
+        "sources": SOURCE_COLUMNS,
+    }
+    for view, declared in counted.items():
+        described[view] = [(one.name, one.meaning, one.unit) for one in declared]
     for step, view in relation_views(decision).items():
         columns = [*COMPARED_SAMPLE, *relation_columns(decision, step)]
         described[view] = [(column.name, column.meaning, column.unit) for column in columns]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,6 +22,7 @@ from transforms.pool import PoolOptions
 from transforms.storage import redact
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+LEVELS = "alignment_levels"  # a key of `output`, and the filter that it stands for
 MEASURE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
@@ -49,6 +51,20 @@ class PoolSection(PoolOptions):
         return PoolOptions(**{name: getattr(self, name) for name in PoolOptions.model_fields})
 
 
+class RareConcepts(BaseModel):
+    """Which losses the report flags: what a filter removes of a concept that is rare in the pool."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    share_below: float = Field(default=0.01, gt=0, le=1, description="A smaller share of the pool is rare.")
+    removes_above: float = Field(
+        default=0.5, ge=0, lt=1, description="A filter that removes a larger share of one is flagged."
+    )
+    confidence: float = Field(
+        default=0.95, ge=0.5, lt=1, description="How sure it must be that more is removed, not by accident."
+    )
+
+
 class OutputSection(BaseModel):
     """What to write beside the ledger."""
 
@@ -58,6 +74,25 @@ class OutputSection(BaseModel):
     samples_per_shard: int = Field(default=10_000, ge=1, description="Samples in one curated tar.")
     subset: bool = Field(default=True, description="DataComp subset file with the kept uids.")
     report: bool = Field(default=True, description="HTML report.")
+    diversity: bool = Field(
+        default=True, description="RankMe and Vendi of pool, kept samples and a random draw of as many."
+    )
+    diversity_rows: int = Field(
+        default=100_000, ge=2, description="Most rows of each, drawn by uid hash; memory and time follow it."
+    )
+    rare_concepts: RareConcepts = Field(
+        default=RareConcepts(), description="Which losses of rare concepts the report flags."
+    )
+    alignment_levels: int | None = Field(
+        default=None,
+        ge=2,
+        le=127,
+        description="Tag samples with so many steps of clip_cosine: the filter alignment_levels, last.",
+    )
+    weights: Literal["p_clean"] | None = Field(
+        default=None,
+        description="Write this tag as `weight` into the json of kept samples, for training.",
+    )
     storage_options: dict[str, Any] = Field(
         default_factory=dict,
         exclude=True,
@@ -174,6 +209,9 @@ def parse_recipe(text: str, name: str = "recipe", folder: Path | None = None) ->
     problems.raise_any()
     if file is None:  # for the type checker: a problem was raised above
         raise RecipeError(name)
+    measures += _brought(measures, steps, problems)
+    steps += _levels(file.output, steps, problems)
+    problems.raise_any()
     return Recipe(_located(file, folder), measures, steps)
 
 
@@ -227,6 +265,44 @@ def _steps(document: Document, problems: RecipeProblems, folder: Path) -> tuple[
         names[name] = names.get(name, 0) + 1
         steps.append(Step(name if names[name] == 1 else f"{name}_{names[name]}", rule.located(folder)))
     return tuple(steps)
+
+
+def _brought(
+    measures: Sequence[NamedOptions], steps: Sequence[Step], problems: RecipeProblems
+) -> tuple[NamedOptions, ...]:
+    """The measures that filters bring and `measures` doesn't list."""
+    known = {item.name: item for item in measures}
+    for at, step in enumerate(steps):
+        for name, given in step.rule.measures().items():
+            options = dict(given)
+            kind = str(options.pop("measure", name))
+            brought = NamedOptions(name, kind, find_measure(kind).model_validate(options))
+            there = known.setdefault(name, brought)
+            if there != brought and (there.kind != kind or _differ(there.options, brought.options, options)):
+                said = ", ".join(f"{option} {value!r}" for option, value in options.items())
+                fix = f"leave {' and '.join(options)} out here or there, or give this one a name of its own"
+                problems.add(("filters", at), f"it measures {name!r} with {said}, the recipe otherwise", fix)
+    return tuple(item for item in known.values() if item not in measures)
+
+
+def _differ(one: BaseModel, other: BaseModel, names: Iterable[str]) -> bool:
+    """Whether two of a kind were given other values of these options."""
+    mine, theirs = one.model_dump(by_alias=True), other.model_dump(by_alias=True)
+    return any(mine[name] != theirs[name] for name in names)
+
+
+def _levels(output: OutputSection, steps: Sequence[Step], problems: RecipeProblems) -> tuple[Step, ...]:
+    """The step that `output.alignment_levels` asks for, unless the recipe has it."""
+    if output.alignment_levels is None:
+        return ()
+    there = [step for step in steps if filter_name(step.rule) == LEVELS]
+    rule = find_filter(LEVELS).model_validate({"levels": output.alignment_levels})
+    if not there:
+        return (Step(LEVELS, rule),)
+    if _differ(there[0].rule, rule, ["levels"]):
+        problem = f"the filter {there[0].name} has another number of levels"
+        problems.add(("output", LEVELS), problem, "leave one of them out")
+    return ()
 
 
 def _filter_item(

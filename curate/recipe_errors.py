@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -75,8 +75,8 @@ def _means(info: FieldInfo | None) -> str:
 def _follow(declared: type[BaseModel], loc: Path) -> tuple[Path, FieldInfo | None, list[str]]:
     """Where pydantic's location lies in the recipe: path, field, and the keys that may stand there.
 
-    Below a field that is no model only list positions are kept: pydantic adds the types that it
-    tried, which are no keys.
+    Below a field that is no model, nor a list of models, only list positions are kept: pydantic adds
+    the types that it tried, which are no keys.
     """
     model: Any = declared
     path: list[str | int] = []
@@ -84,10 +84,18 @@ def _follow(declared: type[BaseModel], loc: Path) -> tuple[Path, FieldInfo | Non
     known: list[str] = []
     for piece in loc:
         if not hasattr(model, "model_fields"):
-            path += [piece] if isinstance(piece, int) else []
+            if isinstance(piece, int):
+                path.append(piece)
+                model = item_model(model)
             continue
         fields = {field.alias or name: field for name, field in model.model_fields.items()}
         info, known = fields.get(str(piece)), list(fields)
         model = info.annotation if info is not None else None
         path.append(piece)
     return tuple(path), info, known
+
+
+def item_model(annotation: Any) -> type[BaseModel] | None:
+    """The model of a list's items; None where they have none."""
+    items = get_args(annotation)[:1] if get_origin(annotation) in (tuple, list) else ()
+    return next((one for one in items if hasattr(one, "model_fields")), None)

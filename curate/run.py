@@ -10,8 +10,9 @@ from typing import Any
 
 from curate import __version__
 from curate.engine import Engine
-from curate.pipeline import Flow, Say, measure_pool, prepare_steps
+from curate.pipeline import Flow, Say, measure_diversity, measure_pool, prepare_steps
 from curate.plan import Plan
+from curate.recipe import OutputSection
 from filters.core.decide import VERDICTS
 from filters.core.errors import InvariantBroken, TooManyFailures
 from transforms.deciding import DecideConfig, DecidePart, PartCounts
@@ -62,6 +63,7 @@ def run_recipe(plan: Plan, options: RunOptions, say: Say) -> RunResult:
         found = _find_manifest(plan, ledger)
         if found is None:
             found = _decide(flow, ledger, parts, failed)
+        found = _as_asked(plan, found)
         plan.store.folder.write_json("latest.json", {"ledger": ledger})
         clock.lap("decide")
         check_failures(plan, found)
@@ -111,12 +113,22 @@ def _find_manifest(plan: Plan, ledger: str) -> dict[str, Any] | None:
     return found
 
 
+def _as_asked(plan: Plan, found: dict[str, Any]) -> dict[str, Any]:
+    """The manifest with this run's output options: they are no part of what names a decision."""
+    output = plan.recipe.public()["output"]
+    if found["recipe"]["output"] == output:
+        return found
+    found = {**found, "recipe": {**found["recipe"], "output": output}}
+    plan.store.folder.write_json(f"ledger/{found['ledger']}/manifest.json", found)
+    return found
+
+
 def _decide(
     flow: Flow, ledger: str, parts: Sequence[DecidePart], failed: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
     plan = flow.plan
     config = DecideConfig(
-        plan.store, plan.writers, plan.recipe.steps, f"ledger/{ledger}", {}, plan.embeddings
+        plan.store, plan.writers, plan.recipe.steps, f"ledger/{ledger}", {}, plan.embeddings, plan.encoders
     )
     config = measure_pool(flow, config, parts)
     config = prepare_steps(flow, config, parts)
@@ -152,6 +164,7 @@ def _manifest(
         "rows": rows,
         "verdicts": verdicts,
         "dropped_by": _sum([part.dropped_by for part in counts]),
+        "tags": list(plan.tags),
         "overlap": overlap,
         "artefacts": {step.name: step.artefact for step in config.steps if step.artefact is not None},
         "relations": config.relations,
@@ -227,22 +240,32 @@ def _write_outputs(flow: Flow, manifest: Mapping[str, Any]) -> None:
     if output.subset and not folder.exists(f"subsets/{ledger}.npy"):
         flow.say(f"writing the subset of {kept} uids")
         write_subset(plan.store, f"ledger/{ledger}", names, f"subsets/{ledger}.npy", kept)
+    counts = [
+        PartCounts(part["part"], part["number"], part["rows"], part["verdicts"], {}, [])
+        for part in manifest["parts"]
+    ]
+    if output.diversity and plan.embeddings and counts:
+        decided = DecideConfig(plan.store, {}, (), f"ledger/{ledger}", {}, plan.embeddings)
+        measure_diversity(flow, decided, counts, output.diversity_rows)
     if not output.shards or not plan.has_images:
         return
     target = f"curated/{ledger}"
-    _keep_layout(folder, target, output.samples_per_shard)
+    _keep_layout(folder, target, output)
     stored = {item["name"]: item["group"] for item in manifest["measures"]}
     groups = {
         stored[measure.name]: tuple(column.name for column in measure.columns() if column.carried)
         for measure in (*plan.measures, *plan.collective)
     }
     config = WriteConfig(
-        plan.store, plan.recipe.file.pool.options(), f"ledger/{ledger}", target, ledger, groups
+        plan.store,
+        plan.recipe.file.pool.options(),
+        f"ledger/{ledger}",
+        target,
+        ledger,
+        groups,
+        plan.tags,
+        output.weights,
     )
-    counts = [
-        PartCounts(part["part"], part["number"], part["rows"], part["verdicts"], {}, [])
-        for part in manifest["parts"]
-    ]
     shards = {shard.part: shard for shard in plan.shards}
     outputs = list(plan_shards(counts, shards, output.samples_per_shard))
     done = set(folder.names(target))
@@ -252,10 +275,12 @@ def _write_outputs(flow: Flow, manifest: Mapping[str, Any]) -> None:
         flow.write(config, missing)
 
 
-def _keep_layout(folder: Folder, target: str, samples_per_shard: int) -> None:
-    """Removes curated shards of another size: old and new ones would hold samples twice."""
+def _keep_layout(folder: Folder, target: str, output: OutputSection) -> None:
+    """Removes curated shards of another size, which would hold samples twice, or with other weights."""
     name = f"{target}/layout.json"
-    layout = {"samples_per_shard": samples_per_shard}
+    layout: dict[str, Any] = {"samples_per_shard": output.samples_per_shard}
+    if output.weights is not None:
+        layout["weights"] = output.weights
     if folder.exists(name):
         if folder.read_json(name) == layout:
             return

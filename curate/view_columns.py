@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from filters.core.tags import TAGS
 from transforms.measure import Column
 
+# Tags are columns of those decisions only in which a filter states them.
 LEDGER_MEANING: dict[str, str] = {
     "verdict": "keep, drop, quarantine or failed",
     "dropped_by": "the first filter that dropped or quarantined the sample",
@@ -15,12 +17,14 @@ LEDGER_MEANING: dict[str, str] = {
     "votes": "one bool for each filter: true keeps, false drops, null could not be evaluated",
     "weight": "how often the sample stands in the subset",
     "duplicate_of": "uid of the sample that this one is a copy of, where that is why it was dropped",
+    **{name: tag.meaning for name, tag in TAGS.items()},
 }
 DROPS_MEANING: dict[str, str] = {
     "place": "the filter's place in the recipe, from 1; 0 for failed rows",
     "filter": "a filter of the recipe, or failed",
     "dropped": "samples that it dropped or quarantined, after those before it",
-    "alone": "samples that it would drop if it were the only filter; null for failed",
+    "alone": "samples that it would drop if it were the only filter, or votes against where it only tags; "
+    "null for failed",
 }
 RUNS_MEANING: dict[str, str] = {
     "started": "UTC time",
@@ -78,6 +82,18 @@ RELATION_COLUMNS: tuple[Column, ...] = (
     Column("leaked_cosine", pa.float32(), "cosine to it", "-1..1"),
     Column("cluster_rank", pa.int64(), "place in its cluster, from 0; the first ones stay"),
     Column("inter_distance", pa.float32(), "mean distance of its centroid to the nearest others", "0..2"),
+    Column("label", pa.string(), "the class that its caption names, or the file gives it; several: all"),
+    Column("suggested", pa.string(), "the likeliest class; with several labels those above .5"),
+    Column(
+        "self_confidence",
+        pa.float32(),
+        "probability of the label; of several labels the exponential mean of all verdicts",
+        "0..1",
+    ),
+    Column("margin", pa.float32(), "how far the label leads the others; below .5 another does", "0..1"),
+    Column("p_mislabelled", pa.float32(), "probability that the label is wrong", "0..1"),
+    Column("issue", pa.bool_(), "whether the method calls it a label error; null for p_mislabelled"),
+    Column("reason", pa.string(), "why nothing is said of the label"),
 )
 CLUSTER_COLUMNS: tuple[Column, ...] = (
     Column("step", pa.string(), "the filter that made the clusters"),
@@ -93,6 +109,57 @@ CLUSTER_COLUMNS: tuple[Column, ...] = (
     Column("inter_distance", pa.float64(), "mean distance of its centroid to the nearest others", "0..2"),
     Column("complexity", pa.float64(), "intra x inter distance, as the quota was computed from it"),
     Column("quota", pa.int64(), "how many samples of the cluster prune_clusters keeps"),
+)
+
+# Copies by any filter that compares samples; likeness is null where the filter measures none.
+DUPLICATE_COLUMNS: tuple[Column, ...] = (
+    Column("uid", pa.string(), "uid of a sample that was dropped as a copy"),
+    Column("key", pa.string(), "its key"),
+    Column("shard", pa.string(), "path or URL of its shard"),
+    Column("row", pa.int32(), "its row in the shard"),
+    Column("duplicate_of", pa.string(), "uid of the sample that it is a copy of"),
+    Column("step", pa.string(), "the filter that dropped it"),
+    Column("nearest_cosine", pa.float32(), "cosine of the two, where embeddings were compared", "-1..1"),
+    Column("distance", pa.float32(), "how far apart they are, by the method of drop_copies"),
+    Column("caption_jaccard", pa.float32(), "similarity of the captions, where these were compared", "0..1"),
+    Column(
+        "duplicate_kind", pa.string(), "what kind of copy, where drop_copies tells: re-encoded, edited, …"
+    ),
+)
+
+# What the views of concepts and sources say of each filter, and of the whole recipe.
+_PLACE: tuple[Column, ...] = (
+    Column("place", pa.int32(), "the filter's place in the recipe, from 1; 0 where it has no filters"),
+    Column("step", pa.string(), "the filter"),
+)
+_TAKEN: tuple[Column, ...] = (
+    Column("reached", pa.int64(), "samples of it that reached the filter"),
+    Column("stopped", pa.int64(), "those that the filter dropped or quarantined"),
+    Column("quarantined", pa.int64(), "those of them that it quarantined"),
+    Column("stopped_share", pa.float64(), "stopped / reached", "0..1"),
+)
+_KEPT: tuple[Column, ...] = (
+    Column("kept", pa.int64(), "those of them that the whole recipe keeps"),
+    Column("kept_share", pa.float64(), "kept / pool", "0..1"),
+)
+# The concept is the top tag of the first measure `concepts`, else the cluster of the first filter
+# that has clusters: then only samples that reached that filter have one.
+CONCEPT_COLUMNS: tuple[Column, ...] = (
+    *_PLACE,
+    Column("concept", pa.string(), "tag of a `concepts` measure; else a cluster_id of the first clusters"),
+    Column("words", pa.string(), "words of the cluster, once the report is written; null for a tag"),
+    *_TAKEN,
+    Column("pool", pa.int64(), "samples with this concept"),
+    *_KEPT,
+)
+SOURCE_COLUMNS: tuple[Column, ...] = (
+    *_PLACE,
+    Column("source", pa.string(), "host of the sample's url without www., else its shard"),
+    Column("kind", pa.string(), "host or shard"),
+    *_TAKEN,
+    Column("pool", pa.int64(), "samples of it in the pool, failed ones included"),
+    Column("failed", pa.int64(), "those of them that could not be read"),
+    *_KEPT,
 )
 
 

@@ -48,6 +48,9 @@ class DropMismatched(FittedFilter):
     2021), or two beta distributions as in Arazo et al. 2019 (arXiv 1904.11238), which fit
     them to losses; here both are fitted to a score, scaled by its percentiles.
 
+    p_clean stands in the ledger of every sample whatever its verdict, and with `only_tag: true`
+    nothing is dropped: `output: {weights: p_clean}` then gives it to a training as a weight.
+
     Where the scores do not show two groups there is no answer: the means must lie more than two
     of the larger standard deviation apart and either group hold 2 %; then every sample is null,
     with the reason as its bound, and `on_null` decides. Most pools that a score has already
@@ -61,6 +64,7 @@ class DropMismatched(FittedFilter):
     """
 
     shorthand: ClassVar[str] = "p_clean_below"
+    tags: ClassVar[tuple[str, ...]] = ("p_clean",)
     relation: ClassVar[_Relation] = _Relation()
     relation_reads: ClassVar[_Compared] = _Compared()
     relation_options: ClassVar[tuple[str, ...]] = (
@@ -172,7 +176,8 @@ class DropMismatched(FittedFilter):
         table = np.array([row or [np.nan] * len(mixtures.PARAMETERS) for row in parameters])
         value = mixtures.p_clean(table, self.model, scores, which)
         with np.errstate(invalid="ignore"):
-            return Judgement(value >= self.p_clean_below, np.isnan(value), value, self._words(artefact))
+            passes = value >= self.p_clean_below
+        return Judgement(passes, np.isnan(value), value, self._words(artefact), {"p_clean": value})
 
     def _scores(self, columns: Columns) -> tuple[NDArray[np.float32], NDArray[np.int32] | None]:
         """The scores, NaN where there is none to judge, and the cluster of each."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -22,10 +24,13 @@ from filters.core.declaration import (
     numbers,
     require_number,
 )
+from filters.core.paths import Files, beside
 from filters.core.tradeoff import MEDIUM_DATA, MEDIUM_UTILITY, Choice, choose_share, guarded_share
 from filters.core.uids import parse_uids
 
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+# What a NormSim may be called here: other names are those of other signals.
+NORM_SIM = re.compile(r"norm_sim(_[A-Za-z0-9_]+)?")
 
 
 class Budget(BaseModel):
@@ -72,16 +77,31 @@ class TopFraction(FittedFilter):
     each sample is seen, and a warning where the law says little. With `fits: none`, or fewer
     samples than deciles, it keeps as few as are seen at most four times each.
 
+    `of_pool: 0.2` keeps as many samples as are 20 % of all that were read, failed ones and those
+    that other filters dropped included: the published rule for NormSim, which leaves 20 % of the
+    pool of what a score of the pair let through (Wang et al. 2024, arXiv 2405.19547).
+    `{by: norm_sim, target: target.npy}` measures NormSim to these embeddings without a line under
+    `measures`; a second target takes a name of its own, such as `by: norm_sim_coco`.
+
     `datacomp_compat` reproduces DataComp's `clip_score --fraction`: the bound is the element
     with index int(N x keep) of the descending scores of all N rows, and every score at or
     above it stays, which is n + 1 samples plus all ties.
     """
+
+    added_options: ClassVar[tuple[str, ...]] = ("only_tag", "of_pool", "target")
 
     by: str = Field(description="The signal column to rank by, such as clip_cosine.")
     keep: Share | Budget | None = Field(
         default=None, description="Share to keep, or {for_samples_seen: …}, which chooses it."
     )
     samples: int | None = Field(default=None, ge=0, description="Number to keep, instead.")
+    of_pool: Share | None = Field(
+        default=None, description="Share of all samples read to keep, of those that it ranks, instead."
+    )
+    target: Files | None = Field(
+        default=None,
+        description="With by: norm_sim: npy or npz files of the target's image embeddings.",
+    )
     of: Literal["survivors", "pool"] = Field(
         default="survivors",
         description="Rank the samples that reached this filter, or every sample read.",
@@ -90,13 +110,30 @@ class TopFraction(FittedFilter):
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
-        if (self.keep is None) == (self.samples is None):
-            msg = "give either keep (a share) or samples (a number)"
+        if sum(size is not None for size in (self.keep, self.samples, self.of_pool)) != 1:
+            msg = "give one of keep (a share), samples (a number) and of_pool (a share of all read)"
             raise ValueError(msg)
         if self.datacomp_compat and not isinstance(self.keep, float):
             msg = "datacomp_compat needs keep (a share)"
             raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _target_of_norm_sim(self) -> Self:
+        if self.target is not None and not NORM_SIM.fullmatch(self.by):
+            msg = f"target is what NormSim compares with: rank by norm_sim or norm_sim_NAME, not {self.by}"
+            raise ValueError(msg)
+        return self
+
+    def located(self, folder: Path) -> Self:
+        if self.target is None:
+            return self
+        return self.model_copy(update={"target": beside(folder, self.target)})
+
+    def measures(self) -> Mapping[str, Mapping[str, Any]]:
+        if self.target is None:
+            return {}
+        return {self.by: {"measure": "norm_sim", "target": self.target}}
 
     def population(self) -> Literal["survivors", "pool"]:
         return self.of
@@ -109,6 +146,10 @@ class TopFraction(FittedFilter):
 
     def start(self) -> Artefact:
         return {"prefix": [], "complete": False}
+
+    def start_on(self, pool_rows: int) -> Artefact:
+        told = {} if self.of_pool is None else {"pool_rows": pool_rows}
+        return {**self.start(), **told}
 
     def accumulate(self, artefact: Artefact, columns: Columns) -> Accumulator:
         scores = numbers(columns[self.by])
@@ -126,7 +167,7 @@ class TopFraction(FittedFilter):
     def advance(self, artefact: Artefact, total: Accumulator | None) -> Artefact:
         if not artefact["prefix"]:
             rows, scored = (0, 0) if total is None else (int(size) for size in total["sizes"])
-            wanted = self._wanted(rows, scored)
+            wanted = self._wanted(rows, scored, artefact.get("pool_rows", 0))
             artefact = {**artefact, "rows": rows, "scored": scored, **selection.begin(wanted)}
             if isinstance(self.keep, Budget):
                 choice = self.keep.choose(scored)
@@ -144,11 +185,13 @@ class TopFraction(FittedFilter):
             refined["bound"] = selection.bound_score(refined)
         return refined
 
-    def _wanted(self, rows: int, scored: int) -> int:
+    def _wanted(self, rows: int, scored: int, pool_rows: int) -> int:
         if self.samples is not None:
             return min(self.samples, scored)
         if isinstance(self.keep, Budget):
             return min(self.keep.choose(scored).samples, scored)
+        if self.of_pool is not None:
+            return min(int(Fraction(str(self.of_pool)) * pool_rows), scored)
         share = self.keep if self.keep is not None else 0.0
         if self.datacomp_compat:
             return min(int(rows * share) + 1, scored)
@@ -163,6 +206,8 @@ class TopFraction(FittedFilter):
         passes = selection.selected(artefact, selection.order_keys(scores), ties)
         scope = "the pool" if self.of == "pool" else "the survivors"
         words = f"at least {artefact['bound']:.9g}, the best {artefact['wanted']} of {scope}"
+        if self.of_pool is not None:
+            words += f", {self.of_pool:.9g} of all {artefact['pool_rows']} read"
         return Judgement(passes, null, scores, words)
 
 

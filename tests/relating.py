@@ -14,7 +14,7 @@ import pyarrow as pa
 from filters.core.decide import Step
 from filters.core.declaration import Filter
 from transforms.deciding import DecideConfig, DecidePart
-from transforms.measure import CollectiveMeasure
+from transforms.measure import CollectiveMeasure, Measure
 from transforms.relating import Relation, Scope, find_relation
 from transforms.samples import labels
 from transforms.store import Store
@@ -31,8 +31,12 @@ def scope_of(
     *,
     workers: int = 1,
     before: tuple[Step, ...] = (),
+    clip: Measure | None = None,
 ) -> tuple[Scope, list[DecidePart]]:
-    """A store with these parts, and the place of a filter that comes after `before`."""
+    """A store with these parts, and the place of a filter that comes after `before`.
+
+    clip: the measure that made the embeddings, for relations that embed prompts.
+    """
     store = Store.at(str(folder))
     found = []
     for number, part in enumerate(parts):
@@ -53,7 +57,8 @@ def scope_of(
     writers = dict.fromkeys({name for part in parts for name in part} | {"failure"}, "signals/s")
     folders = {name: f"embeddings/{_folder(name, parts)}" for name in rule.embeddings()}
     steps = (Step("step", rule),) if isinstance(rule, Filter) else ()
-    config = DecideConfig(store, writers, steps, "ledger/l", {"step": "relations/r"}, folders)
+    encoders = {} if clip is None else dict.fromkeys(folders, clip)
+    config = DecideConfig(store, writers, steps, "ledger/l", {"step": "relations/r"}, folders, encoders)
     rows = sum(part.rows for part in found)
     return Scope(config, before, "step", rule, "relations/r", rows, workers), found
 

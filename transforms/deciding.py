@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from filters.core.decide import VERDICTS, Step, columns_read, decide, survivors
 from filters.core.declaration import Accumulator, Columns, FittedFilter
 from filters.core.errors import InvariantBroken
+from transforms.measure import Measure
 from transforms.store import Store
 
 ALWAYS = ("uid", "failure")
@@ -39,6 +40,7 @@ class DecideConfig:
         ledger: the group that the ledger is written to.
         relations: step -> the group of its relation columns.
         embeddings: name, such as clip_image -> the folder of the store that holds them.
+        encoders: name, such as clip_image -> the options of the measure that made them.
     """
 
     store: Store
@@ -47,6 +49,7 @@ class DecideConfig:
     ledger: str
     relations: dict[str, str]
     embeddings: dict[str, str] = field(default_factory=dict)
+    encoders: dict[str, Measure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,10 +133,14 @@ def decide_part(config: DecideConfig, part: DecidePart) -> PartCounts:
 
     Raises: InvariantBroken where kept, dropped, quarantined and failed rows do not add up.
     """
-    columns = read_columns(config, part, columns_read(config.steps), config.steps)
-    table = decide(columns, config.steps)
+    table = decide_table(config, part)
     config.store.write_part(config.ledger, part.part, table, marker={})
     return count_part(part, table, config.steps)
+
+
+def decide_table(config: DecideConfig, part: DecidePart) -> pa.Table:
+    """One part of the ledger, not written."""
+    return decide(read_columns(config, part, columns_read(config.steps), config.steps), config.steps)
 
 
 def count_part(part: DecidePart, table: pa.Table, steps: Sequence[Step]) -> PartCounts:

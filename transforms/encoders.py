@@ -119,6 +119,52 @@ class ClipEncoder:
         cosines, images_out, texts_out = zip(*halves, strict=True)
         return np.concatenate(cosines), np.concatenate(images_out), np.concatenate(texts_out)
 
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> NDArray[np.float16]:
+        """The embeddings of n texts, at least one: (n, d) float16, unit rows.
+
+        On CUDA out of memory the batch is halved until one text is too much.
+        """
+        import torch  # noqa: PLC0415
+
+        found: list[NDArray[np.float16]] = []
+        done = 0
+        while done < len(texts):
+            try:
+                found.append(self._forward_texts(texts[done : done + batch_size]))
+            except torch.cuda.OutOfMemoryError:
+                if batch_size == 1:
+                    raise
+            else:
+                done += batch_size
+                continue
+            # Outside of `except`, as above.
+            torch.cuda.empty_cache()
+            batch_size = max(1, batch_size // 2)
+        return np.concatenate(found)
+
+    def encode_pictures(self, pictures: Sequence[Image.Image]) -> NDArray[np.float16]:
+        """The embeddings of a few RGB pictures, at least one: (n, d) float16, unit rows."""
+        import torch  # noqa: PLC0415
+
+        images = torch.stack([self.transform(picture) for picture in pictures])
+        images = images.to(self.device, torch.bfloat16 if self.half else None)
+        with torch.inference_mode():
+            found = torch.nn.functional.normalize(self.model.encode_image(images).float(), dim=-1)
+        return found.cpu().numpy().astype(np.float16)
+
+    @property
+    def logit_scale(self) -> float:
+        """What the model multiplies cosines with before a softmax: 1 / its temperature."""
+        return float(self.model.logit_scale.exp())
+
+    def _forward_texts(self, texts: Sequence[str]) -> NDArray[np.float16]:
+        import torch  # noqa: PLC0415
+
+        tokens = self.tokenizer(list(texts)).to(self.device)
+        with torch.inference_mode():
+            text = torch.nn.functional.normalize(encode_captions(self.model, tokens).float(), dim=-1)
+        return text.cpu().numpy().astype(np.float16)
+
     def _forward(
         self, images: torch.Tensor, tokens: torch.Tensor
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

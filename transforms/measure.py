@@ -114,6 +114,13 @@ class DerivedMeasure(Measure):
         """The name of the measure whose image embeddings it reads, if it does."""
         return None
 
+    def bound(self, encoder: Measure) -> Self:  # noqa: ARG002  (most compare stored embeddings alone)
+        """The measure, knowing the options of the one whose embeddings it reads.
+
+        Raises: RecipeError where it also needs embeddings that this encoder can't make.
+        """
+        return self
+
     def derive(
         self, name: str, columns: Mapping[str, pa.Array], embeddings: NDArray[np.float16] | None
     ) -> Mapping[str, pa.Array]:

@@ -24,6 +24,7 @@ from filters.core.errors import StoreError
 from transforms.clustering import unit_rows
 from transforms.deciding import DecideConfig, DecidePart, read_columns
 from transforms.exchange import ExchangePlan
+from transforms.measures.clip import Clip, as_clip
 from transforms.storage import Folder
 from transforms.store import Store
 
@@ -102,6 +103,13 @@ class Scope:
                 return int(width)
         return 0
 
+    def encoder(self, embedding: str) -> Clip:
+        """The model that made these embeddings, to embed prompts with.
+
+        Raises: RecipeError where no CLIP measure of the recipe made them.
+        """
+        return as_clip(self.name, embedding, self.config.encoders.get(embedding))
+
     def pairs(
         self, part: DecidePart, embeddings: Sequence[str], alive: NDArray[np.bool_]
     ) -> tuple[list[NDArray[np.float16]], NDArray[np.intp]]:
@@ -149,6 +157,11 @@ class Relation(ABC):
     def identity(cls, rule: Any) -> dict[str, Any]:  # noqa: ARG003  (as above)
         """What counts in place of the options that name files: their content. JSON values."""
         return {}
+
+    @classmethod
+    def prompted(cls, rule: Any) -> tuple[str, ...]:  # noqa: ARG003  (as above)
+        """Embeddings, such as clip_image, whose model must also embed prompts."""
+        return ()
 
     @classmethod
     def forecast(cls, rule: Any, rows: int, parts: int, workers: int, width: int) -> ExchangePlan | None:  # noqa: ARG003

@@ -62,6 +62,8 @@ class WriteConfig:
 
     Attributes:
         groups: signal groups whose columns go into the json member, by group.
+        tags: columns of the ledger that go into it too.
+        weight: the one of them that is also its `weight`.
     """
 
     store: Store
@@ -70,6 +72,8 @@ class WriteConfig:
     target: str
     recipe: str
     groups: dict[str, tuple[str, ...]]
+    tags: tuple[str, ...] = ()
+    weight: str | None = None
 
 
 def plan_shards(
@@ -127,13 +131,15 @@ def _write_tar(config: WriteConfig, output: OutputShard, path: Path) -> None:
 
 
 def _kept_rows(config: WriteConfig, piece: KeptSlice) -> list[dict[str, Any]]:
-    """Place, identity and signals of the rows of a slice."""
+    """Place, identity, signals and tags of the rows of a slice."""
     part = piece.shard.part
-    verdict = config.store.read_part(config.ledger, part, ["verdict"])["verdict"].combine_chunks()
+    ledger = config.store.read_part(config.ledger, part, ["verdict", *config.tags])
+    verdict = ledger["verdict"].combine_chunks()
     kept = pc.indices_nonzero(pc.equal(verdict.dictionary_decode(), "keep"))
     chosen = kept.slice(piece.first, piece.last - piece.first)
     samples = config.store.read_part(samples_measure(config.pool).group, part, list(SAMPLE_COLUMNS))
     columns = dict(zip(SAMPLE_COLUMNS, samples.take(chosen).columns, strict=True))
+    columns.update({name: ledger[name].take(chosen) for name in config.tags})
     for group, names in config.groups.items():
         table = config.store.read_part(group, part, list(names)).take(chosen)
         columns.update(zip(names, table.columns, strict=True))
@@ -142,11 +148,21 @@ def _kept_rows(config: WriteConfig, piece: KeptSlice) -> list[dict[str, Any]]:
 
 
 def _quality(config: WriteConfig, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The json member: the row's signals and who decided; floats as float32 prints them."""
-    signals = {
-        name: _short(row[name]) for names in config.groups.values() for name in names if row[name] is not None
-    }
-    return {"uid": row["uid"], "recipe": config.recipe, "signals": signals}
+    """The json member: the row's signals and tags and who decided; floats as float32 prints them.
+
+    A weight that is not known is null, never left out: a training must not take it for 1.
+    """
+    signals = _known(row, [name for names in config.groups.values() for name in names])
+    quality = {"uid": row["uid"], "recipe": config.recipe, "signals": signals}
+    if config.tags:
+        quality["tags"] = _known(row, config.tags)
+    if config.weight is not None:
+        quality["weight"] = _short(row[config.weight])
+    return quality
+
+
+def _known(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: _short(row[name]) for name in names if row[name] is not None}
 
 
 def _short(value: object) -> object:

@@ -106,6 +106,8 @@ def _readable(explorer: Explorer) -> Mask:
 
 def _kept_by(explorer: Explorer, step: Step) -> Mask:
     """The rows that a step's stored vote keeps; those that it could not judge by its `on_null`."""
+    if step.rule.only_tag:
+        return np.ones(explorer.rows, np.bool_)
     votes = explorer.columns.categories(f"votes.{step.name}")
     keeps = [code for code, label in enumerate(votes.labels) if label == "true"]
     if step.rule.on_null == "keep":

@@ -48,13 +48,21 @@ class RowReader:
         """The rows with this uid, or where none has it, with this key."""
         text = name.strip().lower()
         if len(text) == UID_DIGITS and all(digit in "0123456789abcdef" for digit in text):
-            half = parse_uids(pa.array([text]))[0, 0]
-            rows = np.flatnonzero(self._columns.uids == half).tolist()
-            uids = self.read(rows, ("uid",), ())
-            found = [row for row, sample in zip(rows, uids, strict=True) if sample["uid"] == text]
+            found = self.of_uids([text])
             if found:
-                return found
+                return found[text]
         return self._with_key(name)
+
+    def of_uids(self, uids: Sequence[str]) -> dict[str, list[int]]:
+        """Uid -> its rows in the pool's order; those that are not there are left out."""
+        if not uids or not self._columns.rows:
+            return {}
+        halves = parse_uids(pa.array(sorted(set(uids)), pa.string()))[:, 0]
+        rows = np.flatnonzero(np.isin(self._columns.uids, halves)).tolist()
+        found: dict[str, list[int]] = defaultdict(list)
+        for row, sample in zip(rows, self.read(rows, ("uid",), ()), strict=True):
+            found[sample["uid"]].append(row)
+        return {uid: found[uid] for uid in uids if uid in found}
 
     def read(
         self,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from curate.explain import stored_steps
 from curate.query import Decision, connect, relation_columns, relation_views, run_sql
-from curate.query import quoted_name as quoted
+from curate.quoting import quoted_name as quoted
 from curate.report.cards import Card, load_cards
 from curate.report.cluster_words import cluster_words
 from curate.report.counts import Fall, waterfall
@@ -189,7 +189,7 @@ def _clusters(
     order = np.lexsort((table["cluster_id"].to_numpy(), -samples))
     listed = table.take(order[:LISTED]).to_pylist()
     chosen = table.take(_chosen(samples, passed, order)).to_pylist()
-    draws = _draws(decision, connection, step, [row["cluster_id"] for row in (*listed, *chosen)])
+    draws = draw_members(decision, connection, step, [row["cluster_id"] for row in (*listed, *chosen)])
     words = cluster_words(
         {cluster: [one["caption"] or "" for one in draw] for cluster, draw in draws.items()}
     )
@@ -236,7 +236,7 @@ def _chosen(
     return result
 
 
-def _draws(
+def draw_members(
     decision: Decision, connection: duckdb.DuckDBPyConnection, step: Step, clusters: Sequence[int]
 ) -> dict[int, list[dict[str, Any]]]:
     """A fixed draw of each cluster, the samples with the smallest uids."""

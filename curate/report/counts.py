@@ -64,6 +64,8 @@ def waterfall(
         stopped = manifest["dropped_by"].get(step.name, 0)
         parked = None if quarantined is None else quarantined.get(step.name, 0)
         words = bound_words(decision, step, types)
+        if step.rule.only_tag:
+            words = f"all, only tagged: {words}"
         found.append(Fall(step.name, words, entering, stopped, parked, manifest["overlap"][at][at]))
         entering -= stopped
     return found

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from curate.query import Decision
 from filters.core.decide import Step
-from filters.core.declaration import Columns, FittedFilter, Judgement
+from filters.core.declaration import Columns, Filter, FittedFilter, Judgement
 from transforms.deciding import flat
 
 Sign = Literal["≥", "≤"]
@@ -90,7 +90,7 @@ def bound_words(decision: Decision, step: Step, types: Mapping[str, pa.DataType]
 
 
 def _options_in_words(step: Step) -> str:
-    given = step.rule.model_dump(mode="json", exclude={"on_null"}, exclude_defaults=True)
+    given = step.rule.model_dump(mode="json", exclude=set(Filter.model_fields), exclude_defaults=True)
     return ", ".join(f"{name}: {value}" for name, value in given.items())
 
 

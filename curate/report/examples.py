@@ -103,13 +103,13 @@ def borderline_groups(decision: Decision, steps: Sequence[Step], wanted: int) ->
     ]
     nearest: dict[_Side, list[_Near]] = {side: [] for side in sides}
     judged = [step for step in steps if bounds(step)]
-    config = _config(decision, steps)
-    for part in _parts(decision) if judged else ():
+    config = decide_config(decision, steps)
+    for part in decided_parts(decision) if judged else ():
         columns = read_columns(config, part, ["row", *columns_read(judged)], judged)
         reached = _reached(decision, part, steps)
         shard = _uri(decision, part)
         for step in judged:
-            values = _values(step, columns)
+            values = compared_values(step, columns)
             if values is None:
                 continue
             for side in (side for side in sides if steps[side.number] is step):
@@ -132,7 +132,8 @@ def _group(steps: Sequence[Step], side: _Side, found: Iterable[_Near]) -> Group:
     )
 
 
-def _parts(decision: Decision) -> list[DecidePart]:
+def decided_parts(decision: Decision) -> list[DecidePart]:
+    """The parts of a decision that have rows, in pool order."""
     parts = decision.manifest["parts"]
     return [DecidePart(part["part"], part["number"], part["rows"]) for part in parts if part["rows"]]
 
@@ -141,7 +142,7 @@ def _uri(decision: Decision, part: DecidePart) -> str:
     return str(next(item["uri"] for item in decision.manifest["parts"] if item["part"] == part.part))
 
 
-def _config(decision: Decision, steps: Sequence[Step]) -> DecideConfig:
+def decide_config(decision: Decision, steps: Sequence[Step]) -> DecideConfig:
     """How this decision was taken, to read its columns again."""
     manifest = decision.manifest
     writers = {column.name: manifest["samples"] for column in SAMPLE_COLUMNS}
@@ -162,7 +163,7 @@ def _reached(decision: Decision, part: DecidePart, steps: Sequence[Step]) -> NDA
     return result
 
 
-def _values(step: Step, columns: dict[str, pa.Array]) -> NDArray[np.float64] | None:
+def compared_values(step: Step, columns: dict[str, pa.Array]) -> NDArray[np.float64] | None:
     """(n,) what the step compares with its bound, NaN where it can't; None for texts."""
     judgement = step.judge(columns)
     if isinstance(judgement.value, pa.Array):

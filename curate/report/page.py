@@ -16,13 +16,17 @@ from markupsafe import Markup, escape
 
 from curate.explain import stored_steps
 from curate.query import Decision, connect
+from curate.rate_views import CONCEPTS_FILE
 from curate.report import wording
 from curate.report.cards import Card, load_cards
 from curate.report.charts import draw
 from curate.report.clusters import compared_steps, comparisons
 from curate.report.counts import Fall, failures, quarantines, signal_schema, waterfall
 from curate.report.cuts import cuts
+from curate.report.diversity import read_diversity
 from curate.report.examples import Group, borderline_groups, verdict_groups
+from curate.report.fusion import find_fusions
+from curate.report.losses import find_losses
 from curate.report.signals import bars, histograms, signals
 from transforms.failures import SHARD_FAILURES
 from transforms.storage import redact
@@ -87,6 +91,9 @@ def build_report(
             charts=[draw(one) for one in histograms(connection, numeric, drawn, manifest["rows"])],
             bars=[bars(connection, signal) for signal in shown if not signal.numeric and has_rows],
             overlaps=_overlaps(manifest),
+            fusions=find_fusions(manifest),
+            losses=find_losses(decision, connection),
+            diversity=read_diversity(decision),
             galleries=_galleries(groups, falls, cards),
             has_images=any(card.has_image for card in cards.values()),
             failures=failures(connection),
@@ -122,7 +129,10 @@ def write_report(
     storage_options: Mapping[str, Any] = {},
     thumbnails: int = 12,
 ) -> str:
-    """Writes the report into the store, with its page of clusters, and returns its path or URL.
+    """Writes the report into the store, with what belongs to it, and returns its path or URL.
+
+    Beside it lie the page of clusters, where samples are compared, and `concepts.json`: what filters
+    take of concepts and sources.
 
     Raises: StoreError where the store can't be written.
     """
@@ -133,6 +143,8 @@ def write_report(
         clusters = build_clusters(decision, storage_options=storage_options, thumbnails=thumbnails)
         with folder.commit(name.replace("index.html", "clusters.html")) as path:
             path.write_text(clusters, encoding="utf-8")
+    losses = find_losses(decision, connect(decision)).plain()
+    folder.write_json(name.replace("index.html", CONCEPTS_FILE), losses)
     with folder.commit(name) as path:
         path.write_text(text, encoding="utf-8")
     return folder.path(name) if folder.local else f"{redact(folder.url)}/{name}"

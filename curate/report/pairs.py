@@ -13,7 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.explain import LIKENESS, find_originals, likeness_words
-from curate.query import quoted_name, run_sql
+from curate.query import run_sql
+from curate.quoting import quoted_name
 from curate.report.charts import Chart, draw
 from curate.report.cuts import Bound, Cut
 from curate.report.examples import Place

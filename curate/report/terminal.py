@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 from rich.console import Console
 from rich.markup import escape
@@ -10,11 +12,13 @@ from rich.table import Table
 from curate.explain import stored_steps
 from curate.query import Decision, connect
 from curate.report.counts import failures, signal_schema, waterfall
+from curate.report.losses import find_losses
 from curate.report.page import VERDICT_WORDS, report_name
 from curate.report.wording import MAX_NAME, clean_text, count_words, cut_text, share_words
 from transforms.storage import redact
 
 MOST_SHARDS = 5
+MOST_WARNINGS = 10
 _COLOURS = {"keep": "green", "drop": "red", "quarantine": "yellow", "failed": "magenta"}
 
 
@@ -41,6 +45,7 @@ def print_summary(decision: Decision, console: Console) -> None:
             table.add_row(escape(failure.code), escape(failure.meaning), count_words(failure.rows))
         console.print()
         console.print(table)
+    _print_warnings(find_losses(decision, connection).warnings(), console)
     _print_lost(decision, console)
     _print_outputs(decision, console)
 
@@ -57,6 +62,17 @@ def _falls(decision: Decision, types: dict[str, pa.DataType]) -> Table:
             share_words(fall.remaining, rows),
         )
     return table
+
+
+def _print_warnings(warnings: Sequence[str], console: Console) -> None:
+    """Which filters remove much of a rare concept; names of concepts are other people's text."""
+    if not warnings:
+        return
+    console.print("\n[bold]filters that remove much of a rare concept[/]", highlight=False)
+    for line in warnings[:MOST_WARNINGS]:
+        console.print(f"  [red]{escape(clean_text(line))}[/]", highlight=False)
+    if len(warnings) > MOST_WARNINGS:
+        console.print(f"  … and {count_words(len(warnings) - MOST_WARNINGS)} more", highlight=False)
 
 
 def _print_lost(decision: Decision, console: Console) -> None:

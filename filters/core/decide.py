@@ -21,8 +21,10 @@ from filters.core.declaration import (
     Filter,
     FittedFilter,
     Judgement,
+    Numbers,
     RowFilter,
 )
+from filters.core.tags import tag_columns
 
 Verdict = Literal["keep", "drop", "quarantine", "failed"]
 VERDICTS: tuple[Verdict, ...] = ("keep", "drop", "quarantine", "failed")
@@ -72,6 +74,8 @@ def survivors(columns: Columns, steps: Sequence[Step]) -> NDArray[np.bool_]:
     """True for the rows that pass every step; columns must hold `failure`."""
     alive = _readable(columns)
     for step in steps:
+        if step.rule.only_tag:
+            continue
         judgement = step.judge(columns)
         stays = judgement.passes & ~judgement.null
         if step.rule.on_null == "keep":
@@ -87,7 +91,8 @@ def decide(columns: Columns, steps: Sequence[Step]) -> pa.Table:
     Returns: uid; verdict; dropped_by (the filter that dropped or quarantined the row);
     value or value_text and bound (what that filter compared); votes (a struct of one nullable
     bool for each step: True to keep, False to drop, null where it could not be evaluated);
-    weight (how often the sample is in the subset: 1 or 0); duplicate_of (uid).
+    weight (how often the sample is in the subset: 1 or 0); duplicate_of (uid); and the tags that
+    the steps state.
     """
     verdicts = np.where(_readable(columns), _KEEP, _FAILED).astype(np.int8)
     blamed = np.full(len(verdicts), -1, dtype=np.int16)
@@ -95,11 +100,15 @@ def decide(columns: Columns, steps: Sequence[Step]) -> pa.Table:
     texts: dict[int, pa.Array] = {}
     votes = []
     bounds = []
+    stated: dict[str, list[Numbers]] = {}
     for number, step in enumerate(steps):
         judgement = step.judge(columns)
         votes.append(pa.array(judgement.passes, mask=judgement.null))
         bounds.append(judgement.bound)
-        _settle(verdicts, blamed, number, step.rule.on_null, judgement)
+        for name in step.rule.tags:
+            stated.setdefault(name, []).append(judgement.tags[name])
+        if not step.rule.only_tag:
+            _settle(verdicts, blamed, number, step.rule.on_null, judgement)
         if isinstance(judgement.value, pa.Array):
             texts[number] = judgement.value
         else:
@@ -119,6 +128,7 @@ def decide(columns: Columns, steps: Sequence[Step]) -> pa.Table:
             else pa.nulls(len(verdicts), NO_VOTES),
             "weight": pa.array((verdicts == _KEEP).astype(np.int32)),
             "duplicate_of": _duplicates(columns, steps, blamed),
+            **tag_columns(stated),
         }
     )
 

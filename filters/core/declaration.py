@@ -32,9 +32,8 @@ class Judgement:
         null: (n,) bool, True where the rule could not be evaluated.
         value: what was compared with the bound; (n,) numbers, or n strings.
         bound: the bound in words, such as "at least 200".
-        tags: name -> (n,) numbers that the ledger keeps whatever the verdict; NaN for none. All
-            that filters say of `p_clean`, the probability that the pair matches, is one column: the
-            lowest counts.
+        tags: name -> (n,) numbers that the ledger keeps whatever the verdict; NaN for none. They
+            are those that the filter's `tags` declares.
     """
 
     passes: NDArray[np.bool_]
@@ -57,7 +56,15 @@ class Filter(BaseModel):
     relation: ClassVar[str | None] = None
     relation_reads: ClassVar[tuple[str, ...]] = ()
     relation_options: ClassVar[tuple[str, ...]] = ()
+    # What every judgement says beside the vote: names of `filters.core.tags.TAGS`.
+    tags: ClassVar[tuple[str, ...]] = ()
+    # Options that came when decisions were stored already: at their defaults they don't count in
+    # a decision's name, so that earlier decisions are found again.
+    added_options: ClassVar[tuple[str, ...]] = ("only_tag",)
 
+    only_tag: bool = Field(
+        default=False, description="Vote and tag, but drop nothing: verdicts are as without this filter."
+    )
     on_null: OnNull = Field(
         default="quarantine",
         description="Verdict of a row whose value is missing.",
@@ -71,12 +78,20 @@ class Filter(BaseModel):
         """The embeddings that the relation compares, such as clip_image."""
         return ()
 
+    def measures(self) -> Mapping[str, Mapping[str, Any]]:
+        """Measures that the rule brings with it: name -> options, as a recipe writes them."""
+        return {}
+
     def check(self, types: dict[str, pa.DataType]) -> None:
         """Raises ValueError where a column that the rule reads has a type it can't judge."""
 
     def located(self, folder: Path) -> Self:  # noqa: ARG002  (most filters name no file)
         """The rule with relative paths of files made relative to the recipe's folder."""
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """What its decision depends on, as JSON values: its options; of files their content."""
+        return self.model_dump(mode="json")
 
 
 class RowFilter(Filter):
@@ -106,6 +121,10 @@ class FittedFilter(Filter):
     def start(self) -> Artefact:
         """The artefact before the first pass."""
         raise NotImplementedError
+
+    def start_on(self, pool_rows: int) -> Artefact:  # noqa: ARG002  (most fits need their population alone)
+        """As `start`, told how many rows were read, failed ones and those dropped before included."""
+        return self.start()
 
     def accumulate(self, artefact: Artefact, columns: Columns) -> Accumulator:
         """What one batch of the population contributes to this pass."""

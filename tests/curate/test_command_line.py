@@ -104,6 +104,35 @@ def test_explain_shows_value_bound_and_vote(
     assert "40" in said
 
 
+def test_explain_shows_tags_and_votes_that_drop_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+    recipe: Path,
+    small_pool: Path,
+    store: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    text = RECIPE.replace("min_side_pixels: 45", "min_side_pixels: {at_least: 45, only_tag: true}")
+    recipe.write_text(text.replace("output:", "  - alignment_levels: {by: width, outside: 0}\noutput:"))
+    assert curate(monkeypatch, "run", str(recipe), "--pool", str(small_pool), "--store", str(store)) == 0
+    capfd.readouterr()
+    assert curate(monkeypatch, "explain", str(store), "000000000") == 0
+    said = capfd.readouterr().out
+    assert said.startswith("keep")
+    assert "tags     alignment_level 0" in said
+    assert "drop, only tagged" in said
+
+
+def test_filters_says_what_a_filter_tags(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert curate(monkeypatch, "filters", "alignment_levels") == 0
+    assert "Tags every sample with: alignment_level" in capfd.readouterr().out
+    assert curate(monkeypatch, "filters", "top_fraction") == 0
+    said = capfd.readouterr().out
+    assert "Tags" not in said
+    assert said.index("of_pool") < said.index("target") < said.index("only_tag")
+
+
 def test_query_prints_a_table_csv_and_json(
     monkeypatch: pytest.MonkeyPatch, store: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

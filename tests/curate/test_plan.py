@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from curate.plan import DECIDED, describe_steps
+from curate.plan import DECIDED, _options, describe_steps
 from curate.query import LEDGER_MEANING
 from filters.core.errors import MissingSignal, ModelError, PoolError, RecipeError
+from filters.core.tags import TAGS
 from tests.pools import metadata_shard, photo, sample, write_tar
 from tests.running import EVERYDAY, plan_of
 
@@ -99,7 +101,7 @@ def test_a_measure_whose_column_is_taken_is_refused(name: str, pool: Path, tmp_p
 
 
 def test_every_column_of_the_ledger_is_taken() -> None:
-    assert set(DECIDED) == set(LEDGER_MEANING)
+    assert {*DECIDED, *TAGS} == set(LEDGER_MEANING)
 
 
 def test_an_unknown_checkpoint_is_refused_before_any_work(pool: Path, tmp_path: Path) -> None:
@@ -164,6 +166,19 @@ def test_another_rule_measure_or_reading_is_another_decision(
     assert ledger_of(one, pool, tmp_path / "store") != ledger_of(other, pool, tmp_path / "store")
 
 
+def test_options_that_came_later_count_only_where_they_are_given(pool: Path, tmp_path: Path) -> None:
+    """So decisions that were stored before there were such options are found again."""
+    for step in plan_of(EVERYDAY, pool, tmp_path / "store").recipe.steps:
+        assert not set(_options(step.rule)) & {"only_tag", "of_pool", "target"}
+        assert "on_null" in _options(step.rule)
+    for old, new in (
+        ("caption_words: 3", "caption_words: {at_least: 3, only_tag: true}"),
+        ("keep: 0.5", "of_pool: 0.5"),
+    ):
+        other = ledger_of(EVERYDAY.replace(old, new), pool, tmp_path / "store")
+        assert other != ledger_of(EVERYDAY, pool, tmp_path / "store")
+
+
 def test_another_order_is_another_decision(pool: Path, tmp_path: Path) -> None:
     one = "name: a\nfilters: [{caption_words: 3}, {min_side_pixels: 3}]\n"
     other = "name: a\nfilters: [{min_side_pixels: 3}, {caption_words: 3}]\n"
@@ -189,3 +204,103 @@ def test_output_and_storage_options_do_not_change_the_decision(
 ) -> None:
     assert other != EVERYDAY
     assert ledger_of(EVERYDAY, pool, tmp_path / "store") == ledger_of(other, pool, tmp_path / "store")
+
+
+# --- tags
+
+MIXTURE = "drop_mismatched: {by: sharpness}"
+
+
+@pytest.mark.parametrize(
+    ("filters", "rest", "column"),
+    [
+        (MIXTURE, "measures: {p_clean: {measure: language}}\n", "p_clean"),
+        (MIXTURE, "measures: {P_Clean: {measure: language}}\n", "P_Clean"),
+        (
+            "alignment_levels: {by: sharpness}",
+            "measures: {alignment_level: {by: sharpness, low: 0, high: 1}}\n",
+            "alignment_level",
+        ),
+    ],
+)
+def test_a_measure_may_not_write_what_a_filter_tags(
+    filters: str, rest: str, column: str, pool: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match=rf"'ledger' and .* both write '{column}': rename one"):
+        plan_of(recipe(filters, rest), pool, tmp_path / "store")
+    plan = plan_of(recipe("caption_words: 3", rest), pool, tmp_path / "store")
+    assert column in plan.columns
+    assert plan.tags == ()
+
+
+def test_two_filters_may_state_p_clean_but_not_two_levels(pool: Path, tmp_path: Path) -> None:
+    plan = plan_of(recipe(f"{MIXTURE}\n  - {MIXTURE}"), pool, tmp_path / "store")
+    assert plan.tags == ("p_clean",)
+    levels = "alignment_levels: {by: sharpness}\n  - alignment_levels: {by: width}"
+    said = (
+        "filters alignment_levels and alignment_levels_2 both state 'alignment_level': leave one of them out"
+    )
+    with pytest.raises(RecipeError, match=said):
+        plan_of(recipe(levels), pool, tmp_path / "store")
+
+
+def test_weights_that_no_filter_states_are_refused_with_those_that_do(pool: Path, tmp_path: Path) -> None:
+    rest = "output: {weights: p_clean}\n"
+    with pytest.raises(RecipeError, match=r"no filter of the recipe states 'p_clean'; add .*drop_mismatched"):
+        plan_of(recipe("caption_words: 3", rest), pool, tmp_path / "store")
+    assert plan_of(recipe(MIXTURE, rest), pool, tmp_path / "store").tags == ("p_clean",)
+
+
+def test_levels_of_a_score_that_nothing_writes_are_refused(pool: Path, tmp_path: Path) -> None:
+    rest = "output: {alignment_levels: 8}\n"
+    with pytest.raises(
+        MissingSignal, match=r"alignment_levels reads 'clip_cosine'.*add to `measures`: `clip"
+    ):
+        plan_of(recipe("caption_words: 3", rest), pool, tmp_path / "store")
+    plan = plan_of(recipe("caption_words: 3", CLIP + rest), pool, tmp_path / "store")
+    assert [step.name for step in plan.recipe.steps] == ["caption_words", "alignment_levels"]
+
+
+def test_the_plan_says_which_filters_only_tag(pool: Path, tmp_path: Path) -> None:
+    both = "caption_words: {at_least: 3, only_tag: true}\n  - alignment_levels: {by: width}"
+    rows = describe_steps(plan_of(recipe(both), pool, tmp_path / "store"))
+    assert [row["kind"] for row in rows] == ["row, only tags", "fitted, only tags"]
+    assert rows[0]["options"] == "only_tag=True, at_least=3"
+
+
+# --- measures that filters bring
+
+
+@pytest.fixture
+def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """target.npy in the current folder, beside the recipe."""
+    np.save(tmp_path / "target.npy", np.eye(3, 64, dtype=np.float32))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("target")
+def test_a_target_brings_norm_sim_and_its_score_is_that_of_the_measure(pool: Path, tmp_path: Path) -> None:
+    brought = plan_of(
+        recipe("top_fraction: {by: norm_sim, keep: 0.5, target: target.npy}", CLIP), pool, tmp_path / "store"
+    )
+    listed = CLIP.replace("}}\n", "}, norm_sim: {target: target.npy}}\n")
+    plain = plan_of(recipe("top_fraction: {by: norm_sim, keep: 0.5}", listed), pool, tmp_path / "store")
+    assert brought.columns["norm_sim"][1] == plain.columns["norm_sim"][1]
+    assert brought.recipe.public()["measures"]["norm_sim"]["target"] == str(tmp_path / "target.npy")
+    parts = [shard.part for shard in brought.shards]
+    assert brought.ledger_id(parts) == plain.ledger_id(parts)
+
+
+@pytest.mark.usefixtures("target")
+def test_a_target_that_is_not_there_is_refused_before_any_work(pool: Path, tmp_path: Path) -> None:
+    text = recipe("top_fraction: {by: norm_sim, keep: 0.5, target: nowhere.npy}", CLIP)
+    with pytest.raises(RecipeError, match=r"target: 'nowhere\.npy' does not exist"):
+        plan_of(text, pool, tmp_path / "store")
+
+
+def test_s_clip_loss_needs_no_line_of_measures(pool: Path, tmp_path: Path) -> None:
+    plan = plan_of(recipe("top_fraction: {by: s_clip_loss, keep: 0.3}", CLIP), pool, tmp_path / "store")
+    assert [measure.name for measure in plan.collective] == ["s_clip_loss"]
+    without = recipe("top_fraction: {by: s_clip_loss, keep: 0.3}")
+    with pytest.raises(RecipeError, match="'s_clip_loss' compares the embeddings 'clip_image'"):
+        plan_of(without, pool, tmp_path / "store")

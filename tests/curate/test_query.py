@@ -32,7 +32,8 @@ def columns_of(store: Path, view: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "view", ["samples", "drops", "failures", "runs", "clusters", "drop_exact_duplicates"]
+    "view",
+    ["samples", "drops", "failures", "runs", "clusters", "concepts", "sources", "drop_exact_duplicates"],
 )
 def test_described_columns_are_the_columns(store: Path, view: str) -> None:
     described = describe_views(open_decision(Store.at(str(store))))[view]
@@ -41,7 +42,8 @@ def test_described_columns_are_the_columns(store: Path, view: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "view", ["samples", "drops", "failures", "runs", "clusters", "drop_exact_duplicates"]
+    "view",
+    ["samples", "drops", "failures", "runs", "clusters", "concepts", "sources", "drop_exact_duplicates"],
 )
 def test_described_columns_are_the_columns_where_there_is_no_row(tmp_path: Path, view: str) -> None:
     write_tar(tmp_path / "pool" / "0.tar", [])
@@ -168,6 +170,16 @@ def test_an_unfinished_decision_is_told(tmp_path: Path, small_pool: Path) -> Non
         ask(tmp_path / "store", "SELECT 1")
 
 
+def test_a_decision_from_before_there_were_tags_has_none(tmp_path: Path, small_pool: Path) -> None:
+    run = curate(EVERYDAY, small_pool, tmp_path / "store")
+    path = tmp_path / "store" / "ledger" / run.ledger / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest.pop("tags") == []
+    path.write_text(json.dumps(manifest))
+    described = describe_views(open_decision(Store.at(str(tmp_path / "store"))))["samples"]
+    assert [name for name, _, _ in described] == columns_of(tmp_path / "store", "samples")
+
+
 def test_a_manifest_of_rubbish_is_told(tmp_path: Path, small_pool: Path) -> None:
     run = curate(EVERYDAY, small_pool, tmp_path / "store")
     (tmp_path / "store" / "ledger" / run.ledger / "manifest.json").write_text("{")
@@ -210,7 +222,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "store"
 
 
-@pytest.mark.parametrize("view", [*COMPARED, "clusters"])
+@pytest.mark.parametrize("view", [*COMPARED, "clusters", "concepts"])
 def test_views_of_comparisons_are_described(compared: Path, view: str) -> None:
     described = describe_views(open_decision(Store.at(str(compared))))[view]
     assert [name for name, _, _ in described] == columns_of(compared, view)
@@ -279,7 +291,7 @@ def test_clusters_without_quotas_have_none(compared: Path) -> None:
 def test_views_of_comparisons_over_no_rows_are_empty(tmp_path: Path) -> None:
     write_tar(tmp_path / "pool" / "0.tar", [])
     curate(EMPTY, tmp_path / "pool", tmp_path / "store")
-    for view in (*COMPARED, "clusters"):
+    for view in (*COMPARED, "clusters", "concepts", "sources"):
         assert ask(tmp_path / "store", f"FROM {view}") == []
         described = describe_views(open_decision(Store.at(str(tmp_path / "store"))))[view]
         assert [name for name, _, _ in described] == columns_of(tmp_path / "store", view)

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from curate.recipe import load_recipe, parse_recipe
+from curate.report.page import recipe_text
 from filters.core.errors import RecipeError
 
 
@@ -21,6 +22,28 @@ def test_a_good_recipe_is_read() -> None:
     assert [step.name for step in recipe.steps] == ["min_side_pixels", "caption_words"]
 
 
+def test_output_asks_for_levels_as_a_filter_would() -> None:
+    asked = parse_recipe("name: a\nfilters: [caption_words: 3]\noutput: {alignment_levels: 5}\n")
+    listed = parse_recipe("name: a\nfilters: [caption_words: 3, alignment_levels: 5]\n")
+    assert asked.steps == listed.steps
+    both = "name: a\nfilters: [alignment_levels: {levels: 5, by: dfn_cosine}, caption_words: 3]\n"
+    agreeing = parse_recipe(both + "output: {alignment_levels: 5}\n")
+    assert agreeing.steps == parse_recipe(both).steps
+
+
+def test_a_recipe_that_ran_can_be_read_again() -> None:
+    """What a filter or the output added stands there as well, and is not added twice."""
+    text = (
+        "name: a\nfilters:\n  - top_fraction: {by: norm_sim, keep: 0.5, target: a.npy}\n"
+        "output: {alignment_levels: 5}\n"
+    )
+    ran = parse_recipe(text)
+    again = parse_recipe(recipe_text({"recipe": ran.public()}))
+    assert again.steps == ran.steps
+    assert again.measures == ran.measures
+
+
+BY_B = "top_fraction: {by: norm_sim, keep: 0.5, target: b.npy}\n"
 # Each: the recipe; the line; the key's path; what the message must also say (value, fix).
 CASES = {
     "unknown top-level key": (
@@ -41,7 +64,7 @@ CASES = {
     ),
     "filter like no other": (
         "name: a\nfilters:\n  - xyzzy: 200\n",
-        (3, "filters[0].xyzzy", "unknown filter 'xyzzy'", "known: caption_blocklist, "),
+        (3, "filters[0].xyzzy", "unknown filter 'xyzzy'", "known: alignment_levels, "),
     ),
     "misspelt option": (
         "name: a\nfilters:\n  - caption_words: {atleast: 3}\n",
@@ -119,6 +142,40 @@ CASES = {
     "misspelt option of a measure": (
         "name: a\nmeasures:\n  head: {measure: score_head, checkpoint: x, encoders: clip}\nfilters: []\n",
         (3, "measures.head.encoders", "unknown key 'encoders'", "did you mean encoder?"),
+    ),
+    "a target that the recipe gives otherwise": (
+        "name: a\nmeasures: {norm_sim: {target: a.npy}}\nfilters:\n  - " + BY_B,
+        (
+            4,
+            "filters[0]",
+            "it measures 'norm_sim' with target 'b.npy', the recipe otherwise",
+            "leave target out",
+        ),
+    ),
+    "two targets of one name": (
+        "name: a\nfilters:\n  - " + BY_B.replace("b.npy", "a.npy") + "  - " + BY_B,
+        (4, "filters[1]", "it measures 'norm_sim' with target 'b.npy'", "a name of its own"),
+    ),
+    "a target for a measure of another kind": (
+        "name: a\nmeasures: {norm_sim: {measure: language}}\nfilters:\n  - " + BY_B,
+        (4, "filters[0]", "it measures 'norm_sim' with target 'b.npy', the recipe otherwise", "fix: "),
+    ),
+    "levels of the output that a filter has otherwise": (
+        "name: a\nfilters:\n  - alignment_levels: 5\noutput: {alignment_levels: 8}\n",
+        (
+            4,
+            "output.alignment_levels",
+            "alignment_levels has another number of levels",
+            "leave one of them out",
+        ),
+    ),
+    "too many levels": (
+        "name: a\nfilters: []\noutput: {alignment_levels: 128}\n",
+        (3, "output.alignment_levels", "128: ", "at most 127"),
+    ),
+    "weights of another name": (
+        "name: a\nfilters: []\noutput: {weights: clip_cosine}\n",
+        (3, "output.weights", "'clip_cosine': ", "p_clean"),
     ),
     "measures that are no mapping": (
         "name: a\nmeasures: [clip]\nfilters: []\n",

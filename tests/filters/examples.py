@@ -20,8 +20,13 @@ from filters.core.declaration import (
 )
 from filters.core.uids import format_uids
 
+VOTES = [{"by": f"{name}_vote", "high": "noise", "noise_share": 0.3, "clean_share": 0.7} for name in "abc"]
 # A new filter adds a line here; `test_every_filter_has_examples` says so when it is forgotten.
 EXAMPLES: dict[str, tuple[dict[str, Any], ...]] = {
+    "alignment_levels": (
+        {"by": "clip_cosine"},
+        {"by": "pair_agreement", "levels": 3, "outside": 0.05, "of": "survivors"},
+    ),
     "caption_blocklist": (
         {"terms": ["stock photo", "image"]},
         {"terms": ["image"], "whole_caption": True},
@@ -35,6 +40,12 @@ EXAMPLES: dict[str, tuple[dict[str, Any], ...]] = {
         {"method": "verified", "within": "clip_image", "kinds": ["exact", "edited"], "at_least_score": 0.7},
     ),
     "drop_exact_duplicates": ({"by": "bytes"}, {"by": "pixels", "same_caption": True}),
+    "drop_label_errors": (
+        {"labels": "concepts.yaml"},
+        {"labels": "concepts.yaml", "method": "p_mislabelled", "p_above": 0.3, "encoder": "dfn"},
+        {"labels": "a.yaml", "multi_label": True, "method": "confident_learning", "temperature": 0.1},
+        {"probabilities": ["p/*.parquet"], "method": "both", "on_null": "quarantine"},
+    ),
     "drop_leaked": (
         {"against": "evaluation/*.tar", "set_name": "the test set", "at_most_bits": 15},
         {"against": ["a.npy"], "set_name": "b", "method": "embedding", "cosine_above": 0.25, "array": "img"},
@@ -48,6 +59,16 @@ EXAMPLES: dict[str, tuple[dict[str, Any], ...]] = {
         {"cosine_above": 0.25},
         {"target_keep": 0.4, "keep": "nearest", "embedding": "clip_text"},
         {"cosine_above": 0.28, "keep": "best", "by": "clip_cosine", "probe": 2},
+    ),
+    "fuse": (
+        {"votes": VOTES, "drop_if_p_noise_above": 0.5, "at_least_votes": 3},
+        {
+            "votes": [*VOTES, {"by": "d_vote", "high": "noise", "noise_share": 0.3, "clean_share": 0.6}],
+            "drop_if_p_noise_above": 0.7,
+            "keep_if_p_noise_below": 0.4,
+            "at_least_votes": 4,
+            "of": "pool",
+        },
     ),
     "keep_target_clusters": (
         {"examples": "in1k/*.npy", "clusters": 6},
@@ -65,11 +86,17 @@ EXAMPLES: dict[str, tuple[dict[str, Any], ...]] = {
         {"samples": 20, "temperature": 0.5, "balance": 0.5, "order": "random"},
     ),
     "random_fraction": ({"keep": 0.5}, {"keep": 0.3, "seed": 7}),
+    "signal_between": (
+        {"by": "clip_cosine", "at_least": 0.25},
+        {"by": "width", "at_least": 150, "at_most": 300},
+    ),
     "top_fraction": (
         {"by": "clip_cosine", "keep": 0.3},
         {"by": "width", "samples": 5},
         {"by": "clip_cosine", "keep": {"for_samples_seen": 100}},
         {"by": "clip_cosine", "keep": 0.5, "of": "pool"},
+        {"by": "clip_cosine", "of_pool": 0.2},
+        {"by": "norm_sim", "of_pool": 0.3, "target": "target.npy"},
         {"by": "clip_cosine", "keep": 0.3, "datacomp_compat": True},
     ),
 }
@@ -138,6 +165,12 @@ def _two_groups(count: int, generator: np.random.Generator) -> pa.Array:
     return pa.array(generator.normal(centres, 0.03).astype(np.float32))
 
 
+def _detector(count: int, generator: np.random.Generator) -> pa.Array:
+    """High for the same three in ten of every column: detectors that agree, each with errors of its own."""
+    noise = np.random.default_rng(count).random(count) < 0.3
+    return pa.array(generator.normal(np.where(noise, 2.0, 0.0), 0.7).astype(np.float32))
+
+
 def _copies(count: int, generator: np.random.Generator) -> pa.Array:
     return pa.array(["0" * 32 if copy else None for copy in generator.random(count) < 0.3], pa.string())
 
@@ -175,13 +208,17 @@ MAKERS: dict[str, Callable[[int, np.random.Generator], pa.Array]] = {
     "compared": lambda count, _: pa.array(np.ones(count, bool)),
     "in_target": lambda count, generator: pa.array(generator.random(count) < 0.5),
     "leaked_bits": _integers(0, 33),
+    "p_mislabelled": _floats(0, 1),
+    "issue": lambda count, generator: pa.array(generator.random(count) < 0.3),
     "agreement": _two_groups,
+    "vote": _detector,
+    "norm_sim": _floats(0, 20),
 }
 
 
 def fit(rule: FittedFilter, batches: Sequence[Columns]) -> Artefact:
     """The finished artefact, as an engine would make it from these batches in this order."""
-    artefact = rule.start()
+    artefact = rule.start_on(sum(len(next(iter(batch.values()))) for batch in batches))
     for _ in range(64):
         if rule.complete(artefact):
             return artefact

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 from filters.core.catalogue import filter_kind, filter_names, find_filter
 from filters.core.decide import NO_VOTES, Step, decide, survivors
 from filters.core.declaration import Columns, Filter, FittedFilter, Judgement
+from filters.core.tags import TAGS, declared_tags
 from tests.filters.examples import EXAMPLES, IDENTITY, columns_for, cut, fit, fitted_step, rules, take
 
 ROWS = 60
@@ -128,6 +130,10 @@ def test_the_examples_keep_some_rows_and_drop_some(rule: Filter) -> None:
     columns = columns_for(rule, ROWS)
     judgement = fitted_step(rule, columns).judge(columns)
     known = judgement.passes[~judgement.null]
+    if rule.only_tag:
+        assert known.all()
+        assert all(len(np.unique(values)) > 2 for values in judgement.tags.values())
+        return
     assert 0 < np.count_nonzero(known) < len(known), "an example that decides nothing tests nothing"
 
 
@@ -210,9 +216,11 @@ def test_on_null_decides_what_cannot_be_judged(
     row = known_row(step, columns)
     columns = without(columns, judged_columns(told)[0], row)
     decided = decide(columns, [step]).to_pylist()[row]
+    if rule.only_tag:
+        verdict, blamed, weight = "keep", None, 1
     assert (decided["verdict"], decided["dropped_by"], decided["weight"]) == (verdict, blamed, weight)
     assert decided["votes"] == {"step": None}
-    assert survivors(columns, [step])[row] == (on_null == "keep")
+    assert survivors(columns, [step])[row] == (verdict == "keep")
 
 
 @each_rule
@@ -228,6 +236,34 @@ def test_a_failed_row_is_failed_whatever_the_filter_says(rule: Filter) -> None:
         assert [row[name] for name in ("dropped_by", "value", "value_text", "bound")] == [None] * 4
     assert "failed" not in decided["verdict"].to_pylist()[0::2]
     assert not survivors(columns, [step])[1::2].any()
+
+
+@each_rule
+def test_what_a_filter_tags_stands_in_the_ledger_of_every_row(rule: Filter) -> None:
+    columns = columns_for(rule, ROWS)
+    step = fitted_step(rule, columns)
+    stated = step.judge(columns).tags
+    assert tuple(stated) == rule.tags
+    assert declared_tags([rule]) == tuple(name for name in TAGS if name in rule.tags)
+    decided = decide(columns, [step])
+    for name, values in stated.items():
+        assert decided.schema.field(name).type == TAGS[name].type
+        expected = [None if value != value else value for value in values.tolist()]  # noqa: PLR0124  (NaN)
+        assert decided[name].to_pylist() == pytest.approx(expected, nan_ok=True)
+
+
+@each_rule
+def test_a_filter_that_only_tags_votes_the_same_and_stops_nothing(rule: Filter) -> None:
+    columns = columns_for(rule, ROWS)
+    deciding = fitted_step(rule, columns)
+    tagging = replace(deciding, rule=rule.model_copy(update={"only_tag": True}))
+    found, told = decide(columns, [tagging]), decide(columns, [deciding])
+    assert found.schema == told.schema
+    for name in ("votes", *rule.tags):
+        assert found[name].equals(told[name])
+    assert set(found["verdict"].to_pylist()) == {"keep"}
+    assert found["dropped_by"].null_count == ROWS
+    assert survivors(columns, [tagging]).all()
 
 
 @each_rule

@@ -140,6 +140,31 @@ def test_without_an_answer_on_null_decides_and_the_ledger_says_why(on_null: Any,
         assert all("no answer from clip_cosine: one group" in row["bound"] for row in rows)
 
 
+# --- the tag
+
+
+def test_p_clean_stands_in_the_ledger_whatever_the_verdict_and_null_where_there_is_none() -> None:
+    values = np.append(scores(), [np.nan, 0.28])
+    rows = len(values)
+    failure = pa.array([None] * (rows - 1) + ["timeout"], pa.string())
+    columns = {**column(values), "uid": uids(rows), "failure": failure}
+    fitted = step(DropMismatched(), columns)
+    table = decide(columns, [fitted])
+    assert table.schema.field("p_clean").type == pa.float32()
+    stated = fitted.judge(columns).value.astype(np.float32)
+    assert np.array_equal(table["p_clean"].to_numpy(), stated, equal_nan=True)
+    assert table["p_clean"][ROWS].as_py() is None
+    assert set(table["verdict"].to_pylist()) == {"keep", "drop", "quarantine", "failed"}
+
+
+def test_of_two_mixtures_the_lower_p_clean_counts() -> None:
+    columns = {**column(scores()), "uid": uids(ROWS), "failure": pa.nulls(ROWS, pa.string())}
+    one, other = (step(DropMismatched(model=model), columns) for model in ("gaussian", "beta"))
+    table = decide(columns, [one, Step("again", other.rule, other.artefact)])
+    lowest = np.minimum(one.judge(columns).value, other.judge(columns).value)
+    assert np.array_equal(table["p_clean"].to_numpy(), lowest.astype(np.float32))
+
+
 # --- the artefact
 
 
@@ -230,7 +255,7 @@ def test_only_a_rule_with_within_compares_survivors() -> None:
 
 def test_bounds_and_models_cluster_nothing_anew() -> None:
     free = set(DropMismatched.model_fields) - set(DropMismatched.relation_options)
-    assert free == {"p_clean_below", "by", "model", "at_least_rows", "of", "on_null"}
+    assert free == {"p_clean_below", "by", "model", "at_least_rows", "of", "on_null", "only_tag"}
 
 
 @pytest.mark.parametrize(

@@ -86,5 +86,10 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message
 
 def test_thresholds_are_no_part_of_what_is_compared() -> None:
     names = DropNearDuplicates.relation_options
-    assert set(DropNearDuplicates.model_fields) - set(names) == {"cosine_above", "target_keep", "on_null"}
+    assert set(DropNearDuplicates.model_fields) - set(names) == {
+        "cosine_above",
+        "target_keep",
+        "on_null",
+        "only_tag",
+    }
     assert DropNearDuplicates(cosine_above=0.9, embedding="dino_image").embeddings() == ("dino_image",)

@@ -98,4 +98,4 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message
 
 def test_shares_and_temperatures_cluster_nothing_anew() -> None:
     free = set(PruneClusters.model_fields) - set(PruneClusters.relation_options)
-    assert free == {"keep", "samples", "temperature", "balance", "on_null"}
+    assert free == {"keep", "samples", "temperature", "balance", "on_null", "only_tag"}

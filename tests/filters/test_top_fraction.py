@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from filters.core.declaration import Columns, Judgement
+from filters.core.declaration import Artefact, Columns, Judgement
 from filters.top_fraction import Budget, TopFraction
 from tests.filters.examples import columns_for, cut, fit, take, uids
 from tests.filters.judging import answers
@@ -174,8 +175,13 @@ def test_a_column_that_is_no_number_is_refused_before_any_work() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({}, "give either keep"),
-        ({"keep": 0.5, "samples": 3}, "give either keep"),
+        ({}, "give one of keep"),
+        ({"keep": 0.5, "samples": 3}, "give one of keep"),
+        ({"keep": 0.5, "of_pool": 0.5}, "give one of keep"),
+        ({"samples": 5, "of_pool": 0.5}, "give one of keep"),
+        ({"of_pool": 0.5, "datacomp_compat": True}, "datacomp_compat needs keep"),
+        ({"of_pool": 1.1}, "less than or equal to 1"),
+        ({"keep": 0.5, "target": "t.npy"}, "rank by norm_sim or norm_sim_NAME, not score"),
         ({"samples": 3, "datacomp_compat": True}, "datacomp_compat needs keep"),
         ({"keep": 1.1}, "less than or equal to 1"),
         ({"samples": -1}, "greater than or equal to 0"),
@@ -184,6 +190,71 @@ def test_a_column_that_is_no_number_is_refused_before_any_work() -> None:
 def test_sizes_that_make_no_sense_are_refused(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         TopFraction(by="score", **options)
+
+
+# --- a share of all that was read
+
+
+@pytest.mark.parametrize(
+    ("share", "pool_rows", "wanted"),
+    [(0.2, 10, 2), (0.29, 100, 4), (0.57, 7, 3), (0, 50, 0), (1, 50, 4), (0.2, 4, 0)],
+)
+def test_a_share_of_the_pool_counts_every_row_read(share: float, pool_rows: int, wanted: int) -> None:
+    """Five survivors, one of them without a score."""
+    columns = ranked([0.1, 0.4, None, 0.3, 0.2])
+    rule = TopFraction(by="score", of_pool=share)
+    artefact = finished(rule, rule.start_on(pool_rows), columns)
+    judgement = rule.judge(columns, artefact)
+    assert np.flatnonzero(judgement.passes & ~judgement.null).tolist() == best(columns, wanted)
+    assert len(best(columns, wanted)) == wanted
+    if wanted:
+        assert judgement.bound.endswith(
+            f"the best {wanted} of the survivors, {share:g} of all {pool_rows} read"
+        )
+
+
+def test_a_share_of_a_pool_without_survivors_or_rows_keeps_none() -> None:
+    rule = TopFraction(by="score", of_pool=0.5)
+    for pool_rows in (0, 9):
+        artefact = rule.advance(rule.start_on(pool_rows), None)
+        assert artefact["complete"]
+        assert answers(rule.judge(ranked([0.5, None]), artefact)) == [False, None]
+
+
+def test_only_a_share_of_the_pool_needs_to_know_its_size() -> None:
+    assert TopFraction(by="score", keep=0.5).start_on(9) == TopFraction(by="score", keep=0.5).start()
+
+
+def finished(rule: TopFraction, artefact: Artefact, columns: Columns) -> Artefact:
+    while not rule.complete(artefact):
+        artefact = rule.advance(artefact, rule.accumulate(artefact, columns))
+    return artefact
+
+
+# --- a target of NormSim
+
+
+def test_a_target_brings_its_measure() -> None:
+    rule = TopFraction.model_validate({"by": "norm_sim_coco", "keep": 0.5, "target": ["a.npy", "b.npz"]})
+    assert rule.measures() == {"norm_sim_coco": {"measure": "norm_sim", "target": ("a.npy", "b.npz")}}
+    assert TopFraction(by="norm_sim", keep=0.5).measures() == {}
+
+
+def test_a_target_lies_beside_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "target.npy").write_bytes(b"")
+    rule = TopFraction(by="norm_sim", keep=0.5, target="target.npy")
+    assert rule.located(tmp_path).target == str(tmp_path / "target.npy")
+    assert rule.located(tmp_path / "elsewhere").target == "target.npy"
+    assert TopFraction(by="norm_sim", keep=0.5).located(tmp_path).target is None
+
+
+@pytest.mark.parametrize("by", ["clip_cosine", "norm_simx", "my_norm_sim", "s_clip_loss"])
+def test_a_target_goes_with_norm_sim_only(by: str) -> None:
+    with pytest.raises(ValidationError, match=f"rank by norm_sim or norm_sim_NAME, not {by}"):
+        TopFraction(by=by, keep=0.5, target="target.npy")
+
+
+# --- DataComp's own rule
 
 
 def datacomp(scores: NDArray[np.float32], share: float) -> list[int]:

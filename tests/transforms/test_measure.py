@@ -18,8 +18,11 @@ from transforms.measures.image_facts import ImageFacts
 OPTIONS: dict[str, dict[str, Any]] = {
     "alignment_level": {"preset": "cc3m"},
     "clip": {"model": "ViT-B-32", "pretrained": "openai"},
+    "concepts": {"labels": "concepts.yaml"},
     "datacomp_embeddings": {"model": "b32"},
+    "label_errors": {"labels": "concepts.yaml"},
     "norm_sim": {"target": "target.npy"},
+    "prototypes": {"labels": "concepts.yaml"},
     "score_head": {"checkpoint": "head.pth"},
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,30 @@ def test_the_quality_member_holds_uid_recipe_and_signals(store: Store, tmp_path:
     exact = store.read_part(FACTS.group, shards[0].part)["sharpness"][0].as_py()
     assert np.float32(said["signals"]["sharpness"]) == np.float32(exact)
     assert len(str(said["signals"]["sharpness"])) < 12
+
+
+def test_tags_of_the_ledger_and_a_weight_stand_in_the_quality_member(store: Store, tmp_path: Path) -> None:
+    """A tag that is null is left out, a weight that is null is null; floats as float32 prints them."""
+    members_of = [member for at in range(4) for member in sample(f"{at}", photo(at), f"c{at}")]
+    shards = shards_of(write_tar(tmp_path / "0.tar", members_of))
+    config, counts = keep(store, shards, [[1, 2, 3]])
+    verdict = store.read_part("ledger/l", shards[0].part)["verdict"]
+    p_clean = pa.array([0.9, 0.1, None, 0.7], pa.float32())
+    levels = pa.array([7, 0, None, 5], pa.int8())
+    ledger = pa.table({"verdict": verdict, "p_clean": p_clean, "alignment_level": levels})
+    store.write_part("ledger/l", shards[0].part, ledger, marker={})
+    tagged = replace(config, tags=("p_clean", "alignment_level"), weight="p_clean")
+    (output,) = plan_shards(counts, {shard.part: shard for shard in shards}, 10)
+    write_shard(tagged, output)
+    found = quality(members(store, 0))
+    assert [said["tags"] for said in found] == [
+        {"p_clean": 0.1, "alignment_level": 0},
+        {},
+        {"p_clean": 0.7, "alignment_level": 5},
+    ]
+    assert [said["weight"] for said in found] == [0.1, None, 0.7]
+    write_shard(replace(tagged, weight=None), output)
+    assert all("weight" not in said and "tags" in said for said in quality(members(store, 0)))
 
 
 def test_curating_a_curated_shard_again_replaces_the_quality_member(store: Store, tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal, Self
 import pyarrow as pa
 from pydantic import Field
 
+from filters.core.errors import RecipeError
 from transforms.decode import Picture
 from transforms.encoders import LOCAL_DIR, ClipEncoder, check_model, load_encoder, weights_identity
-from transforms.measure import Column, Measured, Meter, SampleMeasure, beside
+from transforms.measure import Column, Measure, Measured, Meter, SampleMeasure, beside
 
 
 class Clip(SampleMeasure):
@@ -62,6 +63,21 @@ class Clip(SampleMeasure):
     def meter(self, name: str) -> Meter:
         encoder = load_encoder(self.model, self.pretrained, self.device, self.precision)
         return _Meter(encoder, f"{name}_cosine")
+
+
+def as_clip(who: str, embedding: str, options: Measure | None) -> Clip:
+    """The options of the measure behind some embeddings, where it can also embed prompts.
+
+    who: the filter or measure that asks.
+    Raises: RecipeError where it is no CLIP measure, such as a pool's ready embeddings.
+    """
+    if not isinstance(options, Clip):
+        msg = (
+            f"{who} embeds prompts with the model of {embedding!r}, which no clip measure of this recipe "
+            "made: add one, and name its embeddings"
+        )
+        raise RecipeError(msg)
+    return options
 
 
 class _Meter:

@@ -79,7 +79,7 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 
 
 def test_a_name_like_no_other_is_answered_with_all() -> None:
-    with pytest.raises(RecipeError, match=r"known: caption_blocklist, .*, top_fraction$"):
+    with pytest.raises(RecipeError, match=r"known: alignment_levels, .*, top_fraction$"):
         find_filter("zzz")
     assert nearest("x", ["beta", "alpha"]) == "known: alpha, beta"
 

@@ -13,6 +13,7 @@ from filters.caption_words import CaptionWords
 from filters.core.catalogue import find_filter
 from filters.core.decide import VERDICTS, Step, columns_read, decide, survivors
 from filters.core.declaration import Columns
+from filters.core.tags import declared_tags
 from filters.drop_exact_duplicates import DropExactDuplicates
 from filters.language import Language
 from filters.min_clip_cosine import MinClipCosine
@@ -112,6 +113,17 @@ def test_a_quarantined_row_stays_quarantined() -> None:
     ]
 
 
+def test_a_filter_that_only_tags_takes_nothing_from_those_behind_it() -> None:
+    tagging = Step("side", MinSidePixels(at_least=200, only_tag=True))
+    found = columns(width=[100, 100, None, 300], height=[300] * 4, caption_words=[1, 5, 5, 5])
+    rows = ledger(found, tagging, WORDS)
+    assert [(row["verdict"], row["dropped_by"], row["value"]) for row in rows] == [
+        ("drop", "caption_words", 1.0), ("keep", None, None), ("keep", None, None), ("keep", None, None),
+    ]  # fmt: skip
+    assert [row["votes"]["side"] for row in rows] == [False, False, None, True]
+    assert survivors(found, [tagging, WORDS]).tolist() == [False, True, True, True]
+
+
 def test_weight_is_one_for_what_is_kept() -> None:
     found = columns(width=[300, 100, None, 300], height=[300] * 4, failure=[None, None, None, "timeout"])
     rows = ledger(found, SIDE)
@@ -176,7 +188,7 @@ def test_every_row_has_one_verdict_and_all_filters_together_say_the_same_as_each
         ["timeout" if draw < 0.1 else None for draw in generator.random(count)], pa.string()
     )
     table = decide(found, steps)
-    assert table.column_names == LEDGER
+    assert table.column_names == [*LEDGER, *declared_tags(step.rule for step in steps)]
     expected = [
         ("failed", None) if failed else by_hand(votes, steps)
         for failed, votes in zip(
@@ -191,7 +203,7 @@ def test_every_row_has_one_verdict_and_all_filters_together_say_the_same_as_each
 def by_hand(votes: dict[str, bool | None], steps: list[Step]) -> tuple[str, str | None]:
     """Verdict and culprit of one readable row, from its votes in order."""
     for step in steps:
-        vote = votes[step.name]
+        vote = True if step.rule.only_tag else votes[step.name]
         if vote is False:
             return "drop", step.name
         if vote is None and step.rule.on_null != "keep":
