@@ -1,0 +1,178 @@
+"""Samples: pages by conditions and order, search by text, image or likeness, and one in full."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Body, Query
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from curate.explain import explain
+from curate.explore.explorer import Explorer, Rows
+from curate.serve.errors import AbsentError
+from curate.serve.routes.signals import Conditions, plain
+from curate.serve.searching import nearest_to_image, nearest_to_row, nearest_to_text
+from curate.serve.settings import WithExplorer, WithService
+from filters.core.errors import QueryError
+
+router = APIRouter(tags=["samples"])
+
+MOST_FOUND = 200
+
+
+class SamplesQuestion(BaseModel):
+    """Which samples, in which order; `columns` are signals to show beside them."""
+
+    conditions: Conditions
+    sort: str | None = None
+    descending: bool = False
+    offset: int = Field(default=0, ge=0, le=2_000_000_000)
+    limit: int = Field(default=60, ge=0, le=MOST_FOUND)
+    columns: list[str] = Field(default_factory=list, max_length=20)
+
+
+class SamplesAnswer(BaseModel):
+    """A page of samples, and how many there are in all."""
+
+    matching: int
+    samples: list[dict[str, Any]]
+
+
+class SearchQuestion(BaseModel):
+    """Nearest neighbours of a text or of a sample, among those that meet the conditions."""
+
+    text: str | None = Field(default=None, min_length=1, max_length=2000)
+    like: str | None = Field(default=None, min_length=1, max_length=200)
+    conditions: Conditions
+    k: int = Field(default=60, ge=1, le=MOST_FOUND)
+
+
+class SampleAnswer(BaseModel):
+    """One sample: what is stored of it, and why it was kept or dropped."""
+
+    sample: dict[str, Any]
+    votes: list[dict[str, Any]]
+    originals: list[dict[str, Any]]
+    clusters: list[dict[str, Any]]
+    copies: list[dict[str, Any]]
+    others: int
+
+
+@router.post("/decisions/{ledger}/samples")
+def samples(asked: SamplesQuestion, explorer: WithExplorer, service: WithService) -> SamplesAnswer:
+    """A page of the samples that meet all conditions; those without a value to sort by come last."""
+    with service.heavy():
+        matching, rows = explorer.page(
+            asked.conditions,
+            sort=asked.sort,
+            descending=asked.descending,
+            offset=asked.offset,
+            limit=asked.limit,
+        )
+        found = explorer.read(rows)
+        names = {*asked.columns, *([] if asked.sort is None else [asked.sort])}
+        _add(explorer, found, sorted(names))
+    return SamplesAnswer(matching=matching, samples=[plain(sample) for sample in found])
+
+
+def _add(explorer: Explorer, found: list[dict[str, Any]], columns: list[str]) -> None:
+    """Puts the values of further columns beside the samples."""
+    for name in columns:
+        place = explorer.columns.place(name)
+        if place.kind == "number":
+            values = explorer.columns.numbers(name)
+            for sample in found:
+                value = float(values[sample["number"]])
+                sample[name] = value if np.isfinite(value) else None
+        else:
+            labels = explorer.columns.categories(name)
+            for sample in found:
+                code = int(labels.codes[sample["number"]])
+                sample[name] = None if code < 0 else labels.labels[code]
+
+
+@router.post("/decisions/{ledger}/search")
+def search(asked: SearchQuestion, explorer: WithExplorer, service: WithService) -> SamplesAnswer:
+    """The nearest neighbours of a text or sample by the CLIP that measured the pool."""
+    if (asked.text is None) == (asked.like is None):
+        msg = "give a text, or the uid of a sample to search like it: one of them"
+        raise QueryError(msg)
+    with service.heavy():
+        engine = service.searchers.of(explorer.decision.ledger)
+        mask = explorer.mask(asked.conditions)
+        if asked.text is not None:
+            found = nearest_to_text(engine, asked.text, asked.k, mask)
+        else:
+            found = nearest_to_row(engine, _one(explorer, str(asked.like)), asked.k, mask)
+        return _found(explorer, *found)
+
+
+@router.post(
+    "/decisions/{ledger}/search/image",
+    openapi_extra={"requestBody": {"content": {"application/octet-stream": {}}, "required": True}},
+)
+def search_image(
+    explorer: WithExplorer,
+    service: WithService,
+    content: Annotated[bytes, Body(media_type="application/octet-stream")],
+    k: Annotated[int, Query(ge=1, le=MOST_FOUND)] = 60,
+) -> SamplesAnswer:
+    """The nearest neighbours of a picture: the body is the encoded image, at most 20 MiB."""
+    with service.heavy():
+        engine = service.searchers.of(explorer.decision.ledger)
+        return _found(explorer, *nearest_to_image(engine, content, k, None))
+
+
+def _found(explorer: Explorer, rows: Rows, cosines: NDArray[np.float64]) -> SamplesAnswer:
+    samples = explorer.read(rows)
+    for sample, cosine in zip(samples, cosines, strict=True):
+        sample["cosine"] = float(cosine)
+    return SamplesAnswer(matching=len(samples), samples=[plain(sample) for sample in samples])
+
+
+def _one(explorer: Explorer, name: str) -> int:
+    rows = explorer.find(name)
+    if not rows:
+        msg = f"no sample with uid or key {name!r} in {explorer.decision.ledger}"
+        raise AbsentError(msg)
+    return rows[0]
+
+
+@router.get("/decisions/{ledger}/samples/{name}")
+def sample(name: str, explorer: WithExplorer, service: WithService) -> SampleAnswer:
+    """Everything about the sample with this uid or key, and every filter's vote."""
+    with service.heavy():
+        row = _one(explorer, name)
+        found, *others = explain(explorer.decision, name)
+        copies = _copies(explorer, str(found.sample["uid"]))
+    votes = [asdict(vote) for vote in found.votes]
+    return SampleAnswer(
+        sample={"number": row, **plain({key: _shown(value) for key, value in found.sample.items()})},
+        votes=votes,
+        originals=[{**asdict(one), "sample": plain(dict(one.sample))} for one in found.originals],
+        clusters=[{"filter": one.filter, **plain(dict(one.cluster))} for one in found.clusters],
+        copies=copies,
+        others=len(others),
+    )
+
+
+def _copies(explorer: Explorer, uid: str) -> list[dict[str, Any]]:
+    """Samples that were dropped as copies of this one."""
+    if "duplicate_of" not in explorer.columns.places:
+        return []
+    try:
+        labels = explorer.columns.categories("duplicate_of")
+    except QueryError:  # more originals than can be held: SQL finds them
+        return []
+    if uid not in labels.labels:
+        return []
+    rows = np.flatnonzero(labels.codes == labels.labels.index(uid))[:50]
+    return [plain(sample) for sample in explorer.read(rows)]
+
+
+def _shown(value: Any) -> Any:
+    """Bytes and times as text."""
+    return value if isinstance(value, str | int | float | bool | list | dict | None) else str(value)
