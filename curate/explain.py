@@ -167,7 +167,7 @@ def _explain(
             group = decision.manifest["relations"][step.name]
             table = decision.store.read_part(group, part["part"]).slice(sample["row"], 1)
             columns.update({step.column(name): flat(table[name]) for name in table.column_names})
-    votes = tuple(_vote(step, columns, sample) for step in steps)
+    votes = tuple(vote_of(step, columns, sample) for step in steps)
     views = relation_views(decision)
     related = [step for step in steps if step.name in views]
     originals = [_original(connection, views[step.name], step, columns, sample) for step in related]
@@ -188,18 +188,18 @@ def _original(
     columns: Columns,
     sample: Mapping[str, Any],
 ) -> Original | None:
-    original = _related(step, columns, "duplicate_of")
+    original = related(step, columns, "duplicate_of")
     copy = {"duplicate_of": original, "shard": sample["shard"], "row": sample["row"]}
     (found,) = find_originals(connection, view, step.name, [copy])
     if original is None:
         return None
     found = {"uid": original} if found is None else found
-    said = {name: _related(step, columns, name) for name in LIKENESS}
+    said = {name: related(step, columns, name) for name in LIKENESS}
     return Original(step.name, found, likeness_words(said), decided=sample["dropped_by"] == step.name)
 
 
 def _membership(connection: duckdb.DuckDBPyConnection, step: Step, columns: Columns) -> Membership | None:
-    cluster = _related(step, columns, "cluster_id")
+    cluster = related(step, columns, "cluster_id")
     if cluster is None:
         return None
     question = f"FROM clusters WHERE step = {_quoted(step.name)} AND cluster_id = {int(cluster)}"
@@ -207,13 +207,14 @@ def _membership(connection: duckdb.DuckDBPyConnection, step: Step, columns: Colu
     return Membership(step.name, found)
 
 
-def _related(step: Step, columns: Columns, name: str) -> Any:
+def related(step: Step, columns: Columns, name: str) -> Any:
     """What the step's comparison says of the row in this column; None where it has no such column."""
     column = columns.get(step.column(name))
     return None if column is None else column[0].as_py()
 
 
-def _vote(step: Step, columns: Columns, sample: Mapping[str, Any]) -> Vote:
+def vote_of(step: Step, columns: Columns, sample: Mapping[str, Any]) -> Vote:
+    """What a filter says of one sample; columns hold its row alone, sample what the ledger says of it."""
     judgement = step.judge(columns)
     vote = "null" if judgement.null[0] else "keep" if judgement.passes[0] else "drop"
     if vote == "null" and step.rule.relation is not None:

@@ -101,6 +101,12 @@ class RowReader:
                     found[at] |= sample
         return found
 
+    def row(self, number: int, group: str) -> pa.Table:
+        """Every column of a group for one row: a table of one row."""
+        ((part, place),) = split_rows(self._columns, [number])
+        piece = self._piece(group, part, place)
+        return self._table(piece, None).slice(place - piece.first, 1)
+
     def _with_key(self, key: str) -> list[int]:
         """Keys are not held in memory: the column is scanned."""
         place = self._columns.places.get("key")
@@ -124,11 +130,13 @@ class RowReader:
         msg = f"{self._name(group, part)} has {first} rows, but row {row} was asked for"
         raise IndexError(msg)
 
-    def _table(self, piece: _Piece, names: Sequence[str]) -> pa.Table:
+    def _table(self, piece: _Piece, names: Sequence[str] | None) -> pa.Table:
         name = self._name(piece.group, piece.part)
         with self._columns.decision.store.folder.open(name) as stream:
             file = pq.ParquetFile(stream, metadata=self._footer(name))
-            there = [column for column in names if column in file.schema_arrow.names]
+            there = None
+            if names is not None:
+                there = [column for column in names if column in file.schema_arrow.names]
             return file.read_row_group(piece.number, columns=there, use_threads=False)
 
     def _footer(self, name: str) -> pq.FileMetaData:

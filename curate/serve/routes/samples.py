@@ -10,7 +10,7 @@ from fastapi import APIRouter, Body, Query
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from curate.explain import explain
+from curate.explore.explained import explain_row
 from curate.explore.explorer import Explorer, Rows
 from curate.serve.errors import AbsentError
 from curate.serve.routes.signals import Conditions, plain
@@ -106,7 +106,7 @@ def search(asked: SearchQuestion, explorer: WithExplorer, service: WithService) 
         if asked.text is not None:
             found = nearest_to_text(engine, asked.text, asked.k, mask)
         else:
-            found = nearest_to_row(engine, _one(explorer, str(asked.like)), asked.k, mask)
+            found = nearest_to_row(engine, _rows(explorer, str(asked.like))[0], asked.k, mask)
         return _found(explorer, *found)
 
 
@@ -133,20 +133,20 @@ def _found(explorer: Explorer, rows: Rows, cosines: NDArray[np.float64]) -> Samp
     return SamplesAnswer(matching=len(samples), samples=[plain(sample) for sample in samples])
 
 
-def _one(explorer: Explorer, name: str) -> int:
+def _rows(explorer: Explorer, name: str) -> list[int]:
     rows = explorer.find(name)
     if not rows:
         msg = f"no sample with uid or key {name!r} in {explorer.decision.ledger}"
         raise AbsentError(msg)
-    return rows[0]
+    return rows
 
 
 @router.get("/decisions/{ledger}/samples/{name}")
 def sample(name: str, explorer: WithExplorer, service: WithService) -> SampleAnswer:
     """Everything about the sample with this uid or key, and every filter's vote."""
     with service.heavy():
-        row = _one(explorer, name)
-        found, *others = explain(explorer.decision, name)
+        row, *others = _rows(explorer, name)
+        found = explain_row(explorer, row)
         copies = _copies(explorer, str(found.sample["uid"]))
     votes = [asdict(vote) for vote in found.votes]
     return SampleAnswer(
