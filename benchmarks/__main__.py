@@ -25,6 +25,8 @@ NAMES = (
     "marking",
     "mixtures",
     "detectors",
+    "search",
+    "explore",
     "gpu",
 )
 RESULTS = Path(__file__).with_name("RESULTS.md")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curate.explain import stored_steps
 from curate.explore.conditions import Condition
 from curate.explore.explorer import Explorer, Mask, Rows, count_labels
 from filters.core.catalogue import nearest
@@ -63,7 +62,7 @@ def cut(
     conditions: the samples that are looked at.
     Raises: QueryError for an unknown filter or column.
     """
-    steps = stored_steps(explorer.decision.manifest)
+    steps = explorer.steps
     others = [one for one in steps if one.name != step]
     if step is not None and len(others) == len(steps):
         msg = f"no filter {step!r} in this recipe; {nearest(step, [one.name for one in steps])}"

@@ -15,7 +15,6 @@ from curate.explain import (
     Original,
     likeness_words,
     related,
-    stored_steps,
     vote_of,
 )
 from curate.explore.explorer import Explorer, count_labels
@@ -31,7 +30,7 @@ def explain_row(explorer: Explorer, row: int) -> Explanation:
     """The explanation of a row of the decision, by its number: the same that `curate explain` gives."""
     decision = explorer.decision
     manifest = decision.manifest
-    steps = stored_steps(manifest)
+    steps = explorer.steps
     relations = {step.name: manifest["relations"][step.name] for step in steps if step.rule.relation}
     groups = [*decision.groups(), f"ledger/{decision.ledger}"]
     with ThreadPoolExecutor(_READERS) as readers:

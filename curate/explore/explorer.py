@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.explain import stored_steps
 from curate.explore.columns import Columns, Labels
 from curate.explore.conditions import Condition
 from curate.explore.histograms import Binned, binned
 from curate.explore.order import first_sorted, nth_rows
 from curate.explore.rows import RowReader
 from curate.query import Decision
+from filters.core.decide import Step
 from filters.core.errors import QueryError
 
 Mask = NDArray[np.bool_]
@@ -55,6 +58,11 @@ class Explorer:
     def rows(self) -> int:
         """All rows of the decision."""
         return self.columns.rows
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The filters of the decision, ready to judge."""
+        return stored_steps(self.decision.manifest)
 
     # --- which rows
 

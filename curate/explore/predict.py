@@ -9,7 +9,6 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.explain import stored_steps
 from curate.explore.explorer import Explorer, Rows
 from curate.recipe import parse_recipe
 from filters.core.catalogue import nearest

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from curate.explain import stored_steps
 from curate.explore.columns import Kind
 from curate.explore.explorer import Explorer
 from curate.explore.order import nth_rows
@@ -143,7 +142,7 @@ def overview(explorer: WithExplorer, service: WithService) -> OverviewAnswer:
     with service.heavy(), connect(decision) as connection:
         schema = signal_schema(connection)
         types = dict(zip(schema.names, schema.types, strict=True))
-        falls = waterfall(decision, stored_steps(manifest), types, quarantines(connection))
+        falls = waterfall(decision, explorer.steps, types, quarantines(connection))
         failed = failures(connection)
         sources, concepts = _rates(connection, "sources", "source"), _rates(connection, "concepts", "concept")
     return OverviewAnswer(
@@ -188,7 +187,7 @@ def _rates(connection: Any, view: str, name: str) -> list[RateItem]:
 def columns(explorer: WithExplorer) -> list[ColumnItem]:
     """Every column that conditions, histograms and sorting can name."""
     readers: dict[str, list[str]] = {}
-    for step in stored_steps(explorer.decision.manifest):
+    for step in explorer.steps:
         for name in step.rule.reads():
             readers.setdefault(name, []).append(step.name)
     return [
