@@ -152,7 +152,7 @@ def _configured(explorer: Explorer, steps: Sequence[Step]) -> tuple[DecideConfig
     for name, place in explorer.columns.places.items():
         if "/" not in name and place.field is None and not place.group.startswith("ledger/"):
             writers[name] = place.group
-    old = {step.name: step for step in stored_steps(manifest)}
+    old = {step.name: step for step in explorer.steps}
     chosen: list[Step] = []
     notes: list[str] = []
     guessed: set[str] = set()
