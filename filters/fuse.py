@@ -222,7 +222,11 @@ class Fuse(FittedFilter):
 
     def identity(self) -> dict[str, Any]:
         answers = self._answers()
-        return {**super().identity(), "audited": answers and answers.fingerprint}
+        votes = [
+            [vote.by, vote.high_is_noise, vote.noise_share, vote.clean_share, vote.source]
+            for vote in self.votes
+        ]
+        return {**super().identity(), "votes": votes, "audited": answers and answers.fingerprint}
 
     def population(self) -> Literal["survivors", "pool"]:
         return self.of
@@ -302,24 +306,16 @@ class Fuse(FittedFilter):
 
     def _choose(self, artefact: Artefact, total: Accumulator) -> Artefact:
         """The artefact with both bounds, or with the reason why nothing can be kept."""
-        answers = answers_of(artefact["audit"])
-        often = total["found"]
-        lost = format_uids(answers.uids[often == 0])
-        for wrong, what in (
-            (
-                format_uids(answers.uids[often > 1])[:1],
-                "stands twice among the samples: drop exact duplicates first",
-            ),
-            (lost[:1] if self.of == "pool" else [], "is not in this pool, or no column scores it"),
-        ):
-            if wrong:
-                msg = f"fuse: uid {wrong[0]}, which was audited, {what}"
-                raise RecipeError(msg)
-        uids, ok, p_noise = (
-            answers.uids[often == 1],
-            answers.ok[often == 1],
-            total["sums"][often == 1] / STEPS,
-        )
+        answers, often = answers_of(artefact["audit"]), total["found"]
+        lost, twice = format_uids(answers.uids[often == 0]), format_uids(answers.uids[often > 1])
+        if twice:
+            msg = f"fuse: uid {twice[0]}, which was audited, stands twice: drop exact duplicates first"
+            raise RecipeError(msg)
+        if lost and self.of == "pool":
+            msg = f"fuse: uid {lost[0]}, which was audited, is not in this pool, or no column scores it"
+            raise RecipeError(msg)
+        once = often == 1
+        uids, ok, p_noise = answers.uids[once], answers.ok[once], total["sums"][once] / STEPS
         goals = {side: fusion.Goal(self.precision, self.confidence, side) for side in ("kept", "dropped")}
         cuts = {
             side: asdict(fusion.choose_cut(uids, p_noise, uids, ok, goal)) for side, goal in goals.items()

@@ -81,8 +81,8 @@ class Panel:
         """The combined ranks: (n,) float64 in (0, 1), high where noise.
 
         A detector without a score counts as one of middle rank, which says nothing: what one
-        detector says alone moves the score by its own weight only, not by that of all.
-        ranks: (n, m), NaN unknown; NaN where fewer than `least` are known, or none that has weight.
+        detector says alone moves the score by its own weight only, not by that of all. NaN where
+        fewer than `least` are known, or none that has weight. ranks: (n, m), NaN unknown.
         """
         known = ~np.isnan(ranks)
         found = np.full(len(ranks), np.nan)
@@ -135,13 +135,13 @@ def fit_panel(counts: Counts, names: Sequence[str], sources: Sequence[str]) -> t
     they contradict each other, agree no more than by chance, or are copies of one another.
     """
     whole = counts.sum(axis=0)
-    _check_silence(whole, names, sources)
+    speaking = _speaking(whole, names, sources)
     _check_agreement(agreement(whole), names, sources)
     numbers = {source: number for number, source in enumerate(dict.fromkeys(sources))}
     groups = tuple(numbers[source] for source in sources)
     models = [fit_label_model(some, groups) for some in (whole, *(whole - own for own in counts))]
     for model in models:
-        worth = float(model.independence.sum())
+        worth = float(model.independence[speaking].sum())
         if worth < _LEAST_WORTH or model.reliability().max() < _LEAST_RELIABILITY:
             msg = (
                 f"the votes are nearly copies of one another, worth {worth:.1f} detectors together: "
@@ -151,19 +151,20 @@ def fit_panel(counts: Counts, names: Sequence[str], sources: Sequence[str]) -> t
     return Panel(tuple(models[1:])), models[0]
 
 
-def _check_silence(counts: Counts, names: Sequence[str], sources: Sequence[str]) -> None:
-    """Raises ValueError where too few detectors say both noise and clean."""
+def _speaking(counts: Counts, names: Sequence[str], sources: Sequence[str]) -> NDArray[np.bool_]:
+    """(m,) which detectors say both noise and clean; raises ValueError where too few do."""
     votes = patterns(len(names))[counts > 0]
-    heard = (votes == NOISE).any(axis=0) & (votes == CLEAN).any(axis=0)
-    speaking = {source for source, says in zip(sources, heard, strict=True) if says}
-    if len(speaking) < FEWEST_SOURCES:
-        dumb = [
+    speaking: NDArray[np.bool_] = (votes == NOISE).any(axis=0) & (votes == CLEAN).any(axis=0)
+    many = len(set(np.array(sources)[speaking].tolist()))
+    if many < FEWEST_SOURCES:
+        mute = [
             f"{name} {'has no score' if (votes[:, at] == ABSTAIN).all() else 'says the same of all'}"
             for at, name in enumerate(names)
-            if not heard[at]
+            if not speaking[at]
         ]
-        msg = f"{len(speaking)} of the votes say both noise and clean, and it takes {FEWEST_SOURCES}: "
-        raise ValueError(msg + ", ".join(dumb))
+        msg = f"{many} of the votes say both noise and clean, and it takes {FEWEST_SOURCES}"
+        raise ValueError(": ".join([msg, ", ".join(mute)] if mute else [msg]))
+    return speaking
 
 
 def _check_agreement(found: Agreement, names: Sequence[str], sources: Sequence[str]) -> None:

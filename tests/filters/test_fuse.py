@@ -356,7 +356,7 @@ def test_a_uid_that_stands_twice_is_refused(tmp_path: Path) -> None:
     columns = pool()
     path = audited(tmp_path, columns, np.arange(60))
     twice = take(columns, np.append(np.arange(ROWS), 3))
-    with pytest.raises(RecipeError, match="stands twice among the samples: drop exact duplicates first"):
+    with pytest.raises(RecipeError, match="stands twice: drop exact duplicates first"):
         fit(rule(audited=path), [twice])
 
 
@@ -382,6 +382,15 @@ def test_the_content_of_the_answers_counts_not_their_name(tmp_path: Path) -> Non
     moved.write_text(moved.read_text().replace(",0\n", ",1\n", 1))
     assert rule(audited=str(moved)).identity() != before
     assert rule().identity()["audited"] is None
+
+
+def test_how_a_vote_is_spelt_does_not_count_but_what_it_means() -> None:
+    def identity(*votes: Any) -> dict[str, Any]:
+        return Fuse.model_validate({"votes": votes, "drop_if_p_noise_above": 0.7}).identity()
+
+    short = identity("neighbourhood", "s_clip_loss", "clip_cosine")
+    assert identity({"by": "neighbourhood", "high": "noise"}, "s_clip_loss", {"by": "clip_cosine"}) == short
+    assert identity({"by": "neighbourhood", "high": "clean"}, "s_clip_loss", "clip_cosine") != short
 
 
 def test_a_relative_file_lies_beside_the_recipe(tmp_path: Path) -> None:

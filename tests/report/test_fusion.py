@@ -139,3 +139,12 @@ def test_an_audited_sample_tells_what_it_chose(tmp_path: Path) -> None:
     assert "Bounds chosen by 300 of 300 audited samples" in text
     assert f"at least {100 * audit['kept']['precision_at_least']:.1f} % are right" in text
     assert "dropped where p_noise" in text
+
+
+def test_audited_votes_that_cannot_be_fused_chose_nothing(tmp_path: Path) -> None:
+    answers = tmp_path / "answers.csv"
+    answers.write_text(f"uid,ok\n{0:032x},1\n")
+    votes = VOTES.replace("high: noise", "high: clean")
+    text = section(build_report(decided(tmp_path, votes, f"audited: {answers}")))
+    assert "says noise where the others say clean" in text
+    assert "Bounds chosen" not in text

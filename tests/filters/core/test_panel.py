@@ -139,6 +139,14 @@ def test_copies_of_one_detector_are_refused() -> None:
     assert said.startswith("the votes are nearly copies of one another, worth 1.0 detectors together")
 
 
+def test_a_detector_that_says_the_same_of_all_does_not_hide_that_the_others_are_copies() -> None:
+    ranks, _ = detectors([2])
+    votes = np.repeat(votes_of(ranks, SHARES[0][:1], SHARES[1][:1]), 4, axis=1)
+    votes[:, 3] = 0
+    with pytest.raises(ValueError, match=r"worth 1\.0 detectors together"):
+        fit_panel(fold_counts(votes, folds_of(len(ranks)), 5), [*"abcd"], [*"abcd"])
+
+
 def test_detectors_that_say_nothing_or_always_the_same_are_named() -> None:
     ranks, _ = detectors([2, 2, 2])
     ranks[:, 1], ranks[:, 2] = 0.5, np.nan
@@ -148,7 +156,7 @@ def test_detectors_that_say_nothing_or_always_the_same_are_named() -> None:
     assert refusal(ranks) == expected
     assert refusal(ranks[:0]).startswith("0 of the votes say both noise and clean")
     both = detectors([2, 2, 2])[0]
-    assert refusal(both, ("a", "b", "b")) == "2 of the votes say both noise and clean, and it takes 3: "
+    assert refusal(both, ("a", "b", "b")) == "2 of the votes say both noise and clean, and it takes 3"
 
 
 def test_the_overview_has_none_for_what_is_unknown() -> None:
