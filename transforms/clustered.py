@@ -139,8 +139,7 @@ class ClusteredRelation(SampledRelation):
             "spherical": self.spherical,
             "embedding": self.rule.embedding,
         }
-        with self.scope.folder.commit(self.centroids_file) as path, path.open("wb") as file:
-            np.save(file, centroids, allow_pickle=False)
+        self.scope.folder.write_array(self.centroids_file, centroids)
         self.scope.folder.write_json(self.centroids_file.replace(".npy", ".json"), about)
 
 

@@ -104,8 +104,7 @@ class FittedRelation(SampledRelation):
 
     def save_artefact(self, name: str, array: NDArray[Any]) -> None:
         """Commits an array of what was fitted."""
-        with self.scope.folder.commit(self.artefact(f"{name}.npy")) as path, path.open("wb") as stream:
-            np.save(stream, array, allow_pickle=False)
+        self.scope.folder.write_array(self.artefact(f"{name}.npy"), array)
 
     def load_artefact(self, name: str) -> NDArray[Any]:
         """An array of what was fitted; memory-mapped where the store is local."""

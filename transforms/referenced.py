@@ -76,8 +76,7 @@ class ReferencedRelation(SampledRelation):
         kind = [("uid", "<u8", (2,)), ("image", "<f2", image.shape[1:]), ("text", "<f2", text.shape[1:])]
         pairs = np.zeros(len(uids), kind)
         pairs["uid"], pairs["image"], pairs["text"] = uids, image, text
-        with self.scope.folder.commit(self.reference_file) as path, path.open("wb") as stream:
-            np.save(stream, pairs, allow_pickle=False)
+        self.scope.folder.write_array(self.reference_file, pairs)
 
     def _score(self, part: DecidePart) -> None:
         columns, alive = self.scope.alive(part, ())

@@ -210,8 +210,7 @@ class Relation(ABC):
 
     def save(self, name: str, array: NDArray[Any]) -> None:
         """Commits a working file."""
-        with self.scope.folder.commit(self.scope.work(f"{name}.npy")) as path, path.open("wb") as stream:
-            np.save(stream, array, allow_pickle=False)
+        self.scope.folder.write_array(self.scope.work(f"{name}.npy"), array)
 
     def load(self, name: str) -> NDArray[Any]:
         """A working file; memory-mapped where the store is local."""

@@ -174,8 +174,7 @@ def _begun(state: State, finished: Finished, centroids: NDArray[np.float32]) -> 
         "batches": [],
     }
     if not state.folder.exists("state.json"):
-        with state.folder.commit("centroids.npy") as path, path.open("wb") as stream:
-            np.save(stream, centroids, allow_pickle=False)
+        state.folder.write_array("centroids.npy", centroids)
         return about
     there = state.about
     same = all(there[name] == about[name] for name in ("embeddings", "clusters", "width"))

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import fsspec
+import numpy as np
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+from numpy.typing import NDArray
 
 from filters.core.errors import StoreError
 
@@ -105,6 +107,11 @@ class Folder:
         text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         with self.commit(name) as path:
             path.write_text(text, encoding="utf-8")
+
+    def write_array(self, name: str, array: NDArray[Any]) -> None:
+        """Commits an array as npy."""
+        with self.commit(name) as path, path.open("wb") as stream:
+            np.save(stream, array, allow_pickle=False)
 
     @contextlib.contextmanager
     def commit(self, name: str) -> Iterator[Path]:

@@ -9,7 +9,7 @@ few are flagged by accident all the same.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from typing import Any
 
@@ -42,18 +42,19 @@ class Loss:
         usual: the share that the filter stopped of all concepts or sources together.
         pool: samples of it before the first filter; kept: by the whole recipe.
         rare: whether it is a rare concept of which surely more than the stated share was removed.
+        words: of a cluster, for those that are shown.
     """
 
     step: str
     name: str
     kind: str
-    words: tuple[str, ...]
     reached: int
     stopped: int
     usual: float
     pool: int
     kept: int
     rare: bool
+    words: tuple[str, ...] = ()
 
     @property
     def share(self) -> float:
@@ -147,19 +148,21 @@ def find_losses(decision: Decision, connection: duckdb.DuckDBPyConnection) -> Lo
     output = decision.manifest["recipe"]["output"]
     rare = RareConcepts.model_validate(output.get("rare_concepts", {}))
     concept = concept_column(decision)
-    found = _asked(connection, "concepts", rare) if concept else []
-    words = _words(decision, connection, concept, [row["name"] for row in found])
+    concepts, found = _asked(connection, "concepts", rare)
+    sources, asked = _asked(connection, "sources", None)
     kind = "tag" if concept and concept.kind == "tags" else "cluster"
-    rows = [_loss({**row, "kind": kind}, words, rare) for row in found]
-    worst = _worst(rows)
-    of_concepts = tuple(loss for loss in rows if loss.rare or loss in worst)
+    judged = [_loss({**row, "kind": kind}, rare) for row in found]
+    worst = {(loss.step, loss.name) for loss in _worst(judged)}
+    listed = [loss for loss in judged if loss.rare or (loss.step, loss.name) in worst]
+    words = _words(decision, connection, concept, [loss.name for loss in listed[:FLAGS_STORED]])
+    of_concepts = tuple(replace(loss, words=words.get(loss.name, ())) for loss in listed)
     return Losses(
         concept,
         rare,
-        concepts=_count(connection, "concept", "concepts"),
-        sources=_count(connection, "source", "sources"),
+        concepts=concepts,
+        sources=sources,
         of_concepts=of_concepts,
-        of_sources=tuple(_worst([_loss(row, {}, None) for row in _asked(connection, "sources", None)])),
+        of_sources=tuple(_worst([_loss(row, None) for row in asked])),
         flagged=tuple(loss for loss in of_concepts if loss.rare),
         words=words,
     )
@@ -167,8 +170,8 @@ def find_losses(decision: Decision, connection: duckdb.DuckDBPyConnection) -> Lo
 
 def _asked(
     connection: duckdb.DuckDBPyConnection, view: str, rare: RareConcepts | None
-) -> list[dict[str, Any]]:
-    """The worst losses of each filter, and all that may have to be flagged.
+) -> tuple[int, list[dict[str, Any]]]:
+    """How many concepts or sources there are; of each filter the worst losses, and all to be flagged.
 
     Ordered by Wilson's bound, which SQL can compute (Wilson 1927, "Probable inference, the law of
     succession, and statistical inference"): of equal shares that of more samples comes first.
@@ -176,7 +179,7 @@ def _asked(
     names = "concept AS name, NULL AS kind" if view == "concepts" else "source AS name, kind"
     square = repr(_QUANTILE**2)
     wilson = (
-        f"(stopped + {square} / 2 - {_QUANTILE!r} * sqrt(stopped * (reached - stopped) / reached "
+        f"(stopped + {square} / 2 - {_QUANTILE!r} * sqrt(stopped * ((reached - stopped) / reached) "
         f"+ {square} / 4)) / (reached + {square})"
     )
     flagged = "false"
@@ -186,17 +189,18 @@ def _asked(
     found = run_sql(
         connection,
         f"WITH rates AS MATERIALIZED (SELECT place, step, {names}, reached, stopped, pool, kept "  # noqa: S608
-        f"FROM {view}), judged AS (SELECT *, {wilson} AS surely, "
-        "CAST(sum(stopped) OVER filters AS DOUBLE) / CAST(sum(reached) OVER filters AS DOUBLE) AS usual "
-        "FROM rates WINDOW filters AS (PARTITION BY place)), "
+        f"FROM {view}), filters AS (SELECT place, "
+        "CAST(sum(stopped) AS DOUBLE) / CAST(sum(reached) AS DOUBLE) AS usual FROM rates GROUP BY place), "
+        f"judged AS (SELECT *, {wilson} AS surely, stopped > usual * reached AS more, {flagged} AS candidate "
+        "FROM rates JOIN filters USING (place)), "
         "ranked AS (SELECT *, row_number() OVER "
-        "(PARTITION BY place ORDER BY surely DESC, reached DESC, name) AS rank, "
-        f"{flagged} AS candidate FROM judged WHERE stopped > 0) "
-        f"SELECT * FROM ranked WHERE rank <= {CANDIDATES} AND stopped > usual * reached OR candidate "
-        "ORDER BY place, rank",
-    )
-    rows: list[dict[str, Any]] = found.to_pylist()
-    return rows
+        "(PARTITION BY place, more ORDER BY surely DESC, reached DESC, name) AS rank "
+        "FROM judged WHERE more OR candidate) "
+        "SELECT * FROM (SELECT count(DISTINCT name) AS groups FROM rates) LEFT JOIN "
+        f"(FROM ranked WHERE more AND rank <= {CANDIDATES} OR candidate) ON true "
+        "ORDER BY place, surely DESC, reached DESC, name",
+    ).to_pylist()
+    return int(found[0]["groups"]), [row for row in found if row["name"] is not None]
 
 
 def _worst(losses: Sequence[Loss]) -> list[Loss]:
@@ -208,7 +212,7 @@ def _worst(losses: Sequence[Loss]) -> list[Loss]:
     return found
 
 
-def _loss(row: Mapping[str, Any], words: Mapping[str, tuple[str, ...]], rare: RareConcepts | None) -> Loss:
+def _loss(row: Mapping[str, Any], rare: RareConcepts | None) -> Loss:
     reached, stopped = int(row["reached"]), int(row["stopped"])
     flagged = False
     if rare is not None and row["candidate"]:
@@ -217,7 +221,6 @@ def _loss(row: Mapping[str, Any], words: Mapping[str, tuple[str, ...]], rare: Ra
         step=row["step"],
         name=row["name"],
         kind=row["kind"],
-        words=words.get(row["name"], ()),
         reached=reached,
         stopped=stopped,
         usual=float(row["usual"]),
@@ -225,11 +228,6 @@ def _loss(row: Mapping[str, Any], words: Mapping[str, tuple[str, ...]], rare: Ra
         kept=int(row["kept"]),
         rare=flagged,
     )
-
-
-def _count(connection: duckdb.DuckDBPyConnection, column: str, view: str) -> int:
-    found = run_sql(connection, f"SELECT count(DISTINCT {column}) AS n FROM {view}")  # noqa: S608  (ours)
-    return int(found["n"][0].as_py())
 
 
 def _words(

@@ -26,7 +26,7 @@ from curate.report.cuts import cuts
 from curate.report.diversity import read_diversity
 from curate.report.examples import Group, borderline_groups, verdict_groups
 from curate.report.fusion import find_fusions
-from curate.report.losses import find_losses
+from curate.report.losses import Losses, find_losses
 from curate.report.signals import bars, histograms, signals
 from transforms.failures import SHARD_FAILURES
 from transforms.storage import redact
@@ -57,11 +57,13 @@ def build_report(
     *,
     storage_options: Mapping[str, Any] = {},
     thumbnails: int = 12,
+    losses: Losses | None = None,
 ) -> str:
     """The report as one HTML page.
 
     storage_options: of the pool, to read the original images again; shards that are gone leave
     their samples without a picture. thumbnails: samples shown of each kind; 0 leaves them out.
+    losses: of concepts and sources, where they are known already.
     """
     manifest = decision.manifest
     steps = stored_steps(manifest)
@@ -92,7 +94,7 @@ def build_report(
             bars=[bars(connection, signal) for signal in shown if not signal.numeric and has_rows],
             overlaps=_overlaps(manifest),
             fusions=find_fusions(manifest),
-            losses=find_losses(decision, connection),
+            losses=losses or find_losses(decision, connection),
             diversity=read_diversity(decision),
             galleries=_galleries(groups, falls, cards),
             has_images=any(card.has_image for card in cards.values()),
@@ -136,15 +138,15 @@ def write_report(
 
     Raises: StoreError where the store can't be written.
     """
-    text = build_report(decision, storage_options=storage_options, thumbnails=thumbnails)
+    losses = find_losses(decision, connect(decision))
+    text = build_report(decision, storage_options=storage_options, thumbnails=thumbnails, losses=losses)
     name = report_name(decision)
     folder = decision.store.folder
     if compared_steps(decision):
         clusters = build_clusters(decision, storage_options=storage_options, thumbnails=thumbnails)
         with folder.commit(name.replace("index.html", "clusters.html")) as path:
             path.write_text(clusters, encoding="utf-8")
-    losses = find_losses(decision, connect(decision)).plain()
-    folder.write_json(name.replace("index.html", CONCEPTS_FILE), losses)
+    folder.write_json(name.replace("index.html", CONCEPTS_FILE), losses.plain())
     with folder.commit(name) as path:
         path.write_text(text, encoding="utf-8")
     return folder.path(name) if folder.local else f"{redact(folder.url)}/{name}"

@@ -24,6 +24,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from filters.core.binomial import binomial_tail
+
 Floats: TypeAlias = NDArray[np.float64]
 Counts: TypeAlias = NDArray[np.int64]
 Votes: TypeAlias = NDArray[np.int8]
@@ -285,13 +287,10 @@ def precision_bound(right: int, count: int, confidence: float) -> float:
     """
     if right <= 0:
         return 0.0
-    some = np.arange(right, count + 1)
-    factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])
-    ways = factorials[count] - factorials[some] - factorials[count - some]
     low, high = 0.0, 1.0
     for _ in range(60):
         share = (low + high) / 2
-        tail = np.exp(ways + some * math.log(share) + (count - some) * math.log1p(-share)).sum()
+        tail = binomial_tail(count, right, share)
         low, high = (share, high) if tail < 1.0 - confidence else (low, share)
     return low
 

@@ -170,8 +170,7 @@ class Leaked(Relation):
             "flat": 0,
             "unreadable_items": dict.fromkeys(lost[:NAMED], "zero or NaN"),
         }
-        with self.scope.folder.commit(self.scope.work("reference.npy")) as path, path.open("wb") as stream:
-            np.save(stream, np.concatenate(vectors), allow_pickle=False)
+        self.save("reference", np.concatenate(vectors))
         with self.scope.folder.commit(self.scope.work("reference.parquet")) as path:
             write_parquet(pa.table({"item": pa.array(names, pa.string())}), path)
         self.scope.folder.write_json(self.scope.work("reference.json"), about)

@@ -110,7 +110,7 @@ class TargetClusters(ClusteredRelation):
             self._check_width(file.width, "the examples")
             clusters, _ = assign(vectors[good], self.centroids, spherical=False)
             counts[:-1] = np.bincount(clusters, minlength=len(self.centroids))
-        self._save(self.scope.work(f"examples/{task.number}.npy"), counts)
+        self.save(f"examples/{task.number}", counts)
 
     def _find_target(self, task: Task) -> None:
         names = [self.scope.work(f"examples/{number}.npy") for number in range(task.keys[0])]
@@ -120,7 +120,7 @@ class TargetClusters(ClusteredRelation):
         if left_out == total:
             msg = f"none of the {total} examples has a direction (all are zero or NaN): give others"
             raise RecipeError(msg)
-        self._save(self._target_file(".npy"), counts[:-1])
+        self.scope.folder.write_array(self._target_file(".npy"), counts[:-1])
         about = {
             "examples": total - left_out,
             "examples_left_out": left_out,
@@ -171,10 +171,6 @@ class TargetClusters(ClusteredRelation):
 
     def _counts_file(self, lot: int) -> str:
         return self.scope.work(f"counts/{lot}.json")
-
-    def _save(self, name: str, array: NDArray[Any]) -> None:
-        with self.scope.folder.commit(name) as path, path.open("wb") as stream:
-            np.save(stream, array, allow_pickle=False)
 
     def _check_width(self, width: int, whose: str) -> None:
         known = self.centroids.shape[1]
