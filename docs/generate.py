@@ -14,13 +14,17 @@ from curate.recipe import OutputSection, PoolSection, RecipeFile, load_recipe, p
 from curate.view_columns import (
     CLUSTER_COLUMNS,
     COMPARED_SAMPLE,
+    CONCEPT_COLUMNS,
     DROPS_MEANING,
+    DUPLICATE_COLUMNS,
     FAILURES_MEANING,
     LEDGER_MEANING,
     RELATION_COLUMNS,
     RUNS_MEANING,
+    SOURCE_COLUMNS,
 )
 from filters.core.catalogue import filter_kind, filter_names, find_filter
+from filters.core.tags import TAGS
 from transforms.failures import ROW_FAILURES, SHARD_FAILURES
 from transforms.measure import find_measure, measure_names
 from transforms.pool import PoolColumns
@@ -73,6 +77,8 @@ def filters() -> str:
         text += table(["option", "type", "default", "meaning"], option_rows(declared))
         if reads := filter_reads(declared):
             text += f"\nReads {', '.join(f'`{column}`' for column in reads)}.\n"
+        if declared.tags:
+            text += f"\nTags every sample with {', '.join(f'`{tag}`' for tag in declared.tags)}.\n"
     return text
 
 
@@ -102,10 +108,16 @@ def views() -> str:
     text = NOTE + "# Views of `curate query`\n\n## samples\n\nOne row for each input row: the columns of "
     text += "[samples and of every measure](measures.md) of the recipe, and the decision:\n\n"
     text += table(["column", "meaning"], [(f"`{name}`", said) for name, said in LEDGER_MEANING.items()])
+    text += "\nAnd the tags that filters of the recipe state, whatever the verdict:\n\n"
+    text += table(["column", "meaning"], [(f"`{name}`", tag.meaning) for name, tag in TAGS.items()])
     for view, columns in (("drops", DROPS_MEANING), ("failures", FAILURES_MEANING), ("runs", RUNS_MEANING)):
         text += f"\n## {view}\n\n" + table(["column", "meaning"], [(f"`{n}`", m) for n, m in columns.items()])
     text += "\n## clusters\n\nOne row for each cluster of each filter that makes clusters.\n\n"
     text += _columns(CLUSTER_COLUMNS)
+    text += "\n## duplicates\n\nOne row for each sample that a filter takes for a copy of another.\n\n"
+    text += _columns(DUPLICATE_COLUMNS)
+    text += "\n## concepts\n\nWhat each filter took of each concept.\n\n" + _columns(CONCEPT_COLUMNS)
+    text += "\n## sources\n\nWhat each filter took of each source.\n\n" + _columns(SOURCE_COLUMNS)
     return text + _relation_views()
 
 
