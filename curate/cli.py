@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from curate import __version__
+from curate.evaluate.settings import BUDGET, Against, Settings
 from curate.target import Target
 from filters.core.errors import StopRun
 from transforms.storage import redact
@@ -193,6 +194,32 @@ def search(  # noqa: PLR0913, PLR0917  (a command's options)
 
 
 @app.command()
+def export(  # noqa: PLR0913, PLR0917  (a command's options)
+    store: StoreArgument,
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A new folder or URL to write to.")],
+    to: Annotated[
+        str, typer.Option("--to", help="What for: datacomp, clip-retrieval, huggingface or croissant.")
+    ],
+    where: WhereOption = None,
+    licence: Annotated[
+        str | None, typer.Option("--license", help="Of the data set, as you state it; for its card.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", help="Where the data set is or will be; for Croissant.")
+    ] = None,
+    decision: LedgerOption = None,
+    storage_options: OptionsOption = None,
+) -> None:
+    """Hand the kept samples, or those that meet a condition, on to other tools."""
+    from curate.commands import export_command  # noqa: PLC0415
+    from curate.exporting import Publication, Selection  # noqa: PLC0415
+    from curate.query import open_decision  # noqa: PLC0415
+
+    selection = Selection(open_decision(_store(store, storage_options), decision), where)
+    export_command(selection, to, Target(folder), Publication(licence, url))
+
+
+@app.command()
 def report(
     store: StoreArgument,
     decision: LedgerOption = None,
@@ -322,10 +349,10 @@ def evaluate(  # noqa: PLR0913, PLR0917  (a command's options)
         str | None, typer.Option("--labels", help="Vocabulary (YAML) of the classes that captions name.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each set.")] = 3,
-    budget: Annotated[int, typer.Option(min=1, help="Samples that each model sees.")] = 51_200,
+    budget: Annotated[int, typer.Option(min=1, help="Samples that each model sees.")] = BUDGET,
     against: Annotated[
-        list[str] | None,
-        typer.Option("--against", help="Sets beside the kept one: random, pool; both if not given."),
+        list[Against] | None,
+        typer.Option("--against", help="Set beside the kept one; repeatable, both if not given."),
     ] = None,
     decision: LedgerOption = None,
     storage_options: OptionsOption = None,
@@ -334,8 +361,8 @@ def evaluate(  # noqa: PLR0913, PLR0917  (a command's options)
     from curate.commands import evaluate_command  # noqa: PLC0415
 
     options = _options(storage_options)
-    target = _store(store, storage_options)
-    evaluate_command(target, decision, (tuple(eval_pool), labels), (seeds, budget, against), options)
+    settings = Settings(seeds, budget, tuple(dict.fromkeys(against or Against)))
+    evaluate_command(Store.at(store, options), decision, (tuple(eval_pool), labels), settings, options)
 
 
 @app.command()

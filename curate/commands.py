@@ -15,7 +15,9 @@ from curate.answers import Form, safe_text, show_answer
 from curate.audit import score_audit, write_audit
 from curate.audit.terminal import print_audit, print_score
 from curate.describe import plain_table
+from curate.evaluate.settings import Settings
 from curate.explain import Explanation, explain
+from curate.exporting import Publication, Selection, export_selection
 from curate.forecast import forecasts
 from curate.plan import Plan, describe_steps, make_plan
 from curate.progress import show_progress
@@ -187,11 +189,41 @@ def schema_command(store: Store, ledger: str | None) -> None:
         out.print(table)
 
 
+def export_command(selection: Selection, name: str, target: Target, publication: Publication) -> None:
+    """Writes a selection for a target and prints what was written."""
+    folder = target.store().folder
+    files = export_selection(name, selection, folder, publication)
+    more = f" and {len(files) - 1:,} more files" if len(files) > 1 else ""
+    where = redact(folder.url)
+    out.print(f"{selection.count:,} samples: {where}/{files[0]}{more}", markup=False, soft_wrap=True)
+
+
 def report_command(store: Store, ledger: str | None, options: Mapping[str, Any]) -> None:
     """Writes the report and prints the summary; options: fsspec options, for the pictures too."""
     decision = open_decision(store, ledger)
     write_report(decision, storage_options=options)
     print_summary(decision, out)
+
+
+def evaluate_command(
+    store: Store,
+    ledger: str | None,
+    held_out: tuple[tuple[str, ...], str | None],
+    settings: Settings,
+    options: Mapping[str, Any],
+) -> None:
+    """Prints what models learn from what was kept; held_out: the patterns of its pool, a vocabulary."""
+    from curate.evaluate.comparison import evaluate  # noqa: PLC0415  (torch takes seconds to import)
+    from curate.evaluate.held_out import find_held_out  # noqa: PLC0415
+    from curate.evaluate.learner import SIDE_PIXELS  # noqa: PLC0415
+    from curate.evaluate.table import conditions, evaluation_table  # noqa: PLC0415
+
+    decision = open_decision(store, ledger)
+    clean = find_held_out(*held_out, SIDE_PIXELS, options)
+    with show_progress(err):
+        found = evaluate(decision, clean, settings, options)
+    out.print(evaluation_table(found))
+    out.print(f"\n{conditions(found)}", style="dim")
 
 
 def audit_command(

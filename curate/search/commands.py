@@ -13,7 +13,7 @@ from curate.encoder_of import find_embedding, stored_embeddings
 from curate.query import open_decision
 from curate.search.engine import SearchEngine
 from curate.search.index import build_index, index_folder
-from curate.search.pictures import MOST_BYTES
+from curate.search.pictures import read_image
 from filters.core.errors import QueryError
 from transforms.store import Store
 
@@ -71,14 +71,4 @@ def _search(engine: SearchEngine, question: Question) -> pa.Table:
         return engine.by_text(question.text, question.k, question.where)
     if question.like is not None:
         return engine.like(question.like, question.k, question.where)
-    return engine.by_image(_read(question.image or Path()), question.k, question.where)
-
-
-def _read(path: Path) -> bytes:
-    """The file, one byte more than is allowed at most."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(MOST_BYTES + 1)
-    except OSError as cause:
-        msg = f"can't read the image {path}: {cause.strerror}"
-        raise QueryError(msg) from cause
+    return engine.by_image(read_image(question.image or Path()), question.k, question.where)

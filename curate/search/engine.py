@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL import Image
 
 from curate.encoder_of import find_embedding, query_encoder
 from curate.query import Decision, connect, run_sql
@@ -94,12 +95,13 @@ class SearchEngine:
         found: Half = self.encoder.encode_texts([whole])[0]
         return found
 
-    def image_vector(self, content: bytes) -> Half:
-        """The embedding of an encoded image: (d,) float16 unit row.
+    def image_vector(self, image: bytes | Image.Image) -> Half:
+        """The embedding of an encoded image, or of a picture in mode RGB: (d,) float16 unit row.
 
         Raises: QueryError where the bytes are no image, or one beyond bounds; ModelError.
         """
-        found: Half = self.encoder.encode_pictures([picture_of(content)])[0]
+        picture = picture_of(image) if isinstance(image, bytes) else image
+        found: Half = self.encoder.encode_pictures([picture])[0]
         return found
 
     def row_vector(self, row: int) -> Half:
@@ -109,16 +111,17 @@ class SearchEngine:
         """
         vector: Half = self.vectors.take(np.array([row]))[0]
         if self.vectors.width == 0 or not np.isfinite(vector).all():
-            msg = f"row {row} has no embedding: `curate explain` says why it failed"
+            (uid,) = self.samples.uids(np.array([row]))
+            msg = f"the sample {uid} has no embedding: `curate explain` says why it failed"
             raise QueryError(msg)
         return vector
 
-    def by_image(self, content: bytes, k: int = 50, where: str | None = None) -> pa.Table:
-        """The samples nearest to an encoded image, as `by_text`.
+    def by_image(self, image: bytes | Image.Image, k: int = 50, where: str | None = None) -> pa.Table:
+        """The samples nearest to an encoded image or a picture, as `by_text`.
 
         Raises: QueryError also where the bytes are no image, or one beyond bounds.
         """
-        return self.by_vector(self.image_vector(content), k, where)
+        return self.by_vector(self.image_vector(image), k, where)
 
     def like(self, uid: str, k: int = 50, where: str | None = None) -> pa.Table:
         """The other samples nearest to this one, as `by_text`.
@@ -129,12 +132,9 @@ class SearchEngine:
         if len(rows) == 0:
             msg = f"no sample with the uid {uid!r} in {self.decision.ledger}"
             raise QueryError(msg)
-        vectors = self.vectors.take(rows)
-        known = np.flatnonzero(np.isfinite(vectors).all(axis=1))
-        if len(known) == 0 or self.vectors.width == 0:
-            msg = f"the sample {uid} has no embedding: `curate explain` says why it failed"
-            raise QueryError(msg)
-        return self._found(vectors[known[0]], k, where, own=int(rows[known[0]]))
+        known = rows[np.isfinite(self.vectors.take(rows)).all(axis=1)]
+        own = int(known[0] if len(known) else rows[0])
+        return self._found(self.row_vector(own), k, where, own)
 
     def by_vector(self, query: Half, k: int = 50, where: str | None = None) -> pa.Table:
         """The samples nearest to an embedding, as `by_text`; query: (d,) float16 unit row."""
@@ -166,26 +166,33 @@ class SearchEngine:
             msg = f"a search finds 1 to {MOST_FOUND:,} samples, not {k:,}"
             raise QueryError(msg)
         among = None if where is None else self.matching(where)
-        if self.vectors.width and len(query) != self.vectors.width:
-            msg = f"the embeddings have {self.vectors.width} numbers, the question {len(query)}"
-            raise QueryError(msg)
         numbers, cosines = self.nearest(query, k + (own is not None), among)
         others = numbers != (-1 if own is None else own)
         numbers, cosines = numbers[others][:k], cosines[others][:k]
         return pa.table(
             [
                 pa.array(np.arange(1, len(numbers) + 1), pa.int32()),
-                pa.array(np.clip(cosines, -1.0, 1.0), pa.float32()),
+                pa.array(cosines, pa.float32()),
                 *self.samples.read(numbers).columns,
             ],
             schema=FOUND,
         )
 
-    def nearest(self, query: Half, k: int, among: Numbers | None) -> tuple[Numbers, NDArray[np.float64]]:
-        """The rows nearest to an embedding among some: (k,) row numbers and cosines, at most.
+    def nearest(
+        self, query: Half, k: int, among: Numbers | None = None
+    ) -> tuple[Numbers, NDArray[np.float64]]:
+        """The rows nearest to an embedding, and their cosines: at most (k,) int64 and float64 each.
 
-        among: ascending row numbers, None for all.
+        among: the rows that may be in the answer, ascending; None for all.
+        Raises: QueryError for an embedding of another width.
         """
+        if self.vectors.width and len(query) != self.vectors.width:
+            msg = f"the embeddings have {self.vectors.width} numbers, the question {len(query)}"
+            raise QueryError(msg)
+        numbers, cosines = self._nearest(query, k, among)
+        return numbers, np.clip(cosines, -1.0, 1.0)
+
+    def _nearest(self, query: Half, k: int, among: Numbers | None) -> tuple[Numbers, NDArray[np.float64]]:
         lists = self._lists
         selective = among is not None and len(among) * SELECTIVE < self.vectors.rows
         if lists is None or self.index is None or selective:

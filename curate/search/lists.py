@@ -19,7 +19,7 @@ from filters.core.errors import StoreError
 from transforms.storage import redact
 
 RECALL_AT = 10
-TRAINING_PER_LIST = 64
+TRAINING_PER_LIST = 40  # the fewest that faiss takes for enough
 _REFINED = (8, 16, 32, 64, 128)
 _ROWS_AT_ONCE = 1 << 16
 

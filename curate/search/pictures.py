@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from PIL import Image
 
 from filters.core.errors import QueryError
@@ -11,6 +13,19 @@ from transforms.pool import PoolOptions, RawSample
 
 MOST_BYTES = 1 << 25
 _OPTIONS = PoolOptions(wrong_extension="accept", max_pixels=100_000_000)
+
+
+def read_image(path: Path) -> bytes:
+    """The file, or one byte more than `picture_of` takes.
+
+    Raises: QueryError where it can't be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return stream.read(MOST_BYTES + 1)
+    except OSError as cause:
+        msg = f"can't read the image {path}: {cause.strerror}"
+        raise QueryError(msg) from cause
 
 
 def picture_of(content: bytes) -> Image.Image:

@@ -8,19 +8,19 @@ decides who is in the answer and in which order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from curate.encoder_of import StoredEmbedding
 from curate.query import Decision
 from filters.core.errors import StoreError
 from transforms.storage import redact
-
-if TYPE_CHECKING:
-    import torch
 
 Half = NDArray[np.float16]
 Numbers = NDArray[np.int64]
@@ -30,7 +30,7 @@ Uids: TypeAlias = "Callable[[Numbers], list[str]]"
 # a few thousand products in float32 is less.
 ROUGH_ERROR = 2.0**-11
 SELECTIVE = 8  # where one row in so many may be in the answer, those are looked at alone
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE, _BLOCK_ROWS, _GROUP = 4096, 1 << 14, 64
 
 
 class Vectors:
@@ -102,15 +102,11 @@ class Vectors:
                 taken[some] = self._arrays[at][numbers[some] - self.bounds[at]]
         return taken
 
-    def rough(self, query: Half) -> torch.Tensor:
+    def rough(self, query: Half) -> NDArray[np.float32]:
         """Every row's cosine within ROUGH_ERROR: (n,) float32, -inf without an embedding."""
-        import torch  # noqa: PLC0415
-
-        asked = torch.from_numpy(query)
-        found = torch.full((self.rows,), torch.nan, dtype=torch.float16)
-        for start, array in self._filled():
-            torch.mv(torch.from_numpy(array), asked, out=found[start : start + len(array)])
-        return _without_nan(found)
+        found = np.full(self.rows, -np.inf, np.float32)
+        _multiply([(array, found[start : start + len(array)]) for start, array in self._filled()], query)
+        return found
 
     def exact(self, query: Half, numbers: Numbers) -> NDArray[np.float64]:
         """The cosines of these rows, ascending: (m,) float64, NaN where there is none.
@@ -131,20 +127,17 @@ class Vectors:
 
         query: (d,) float16 unit row; among: the rows that may be in the answer, ascending.
         """
-        import torch  # noqa: PLC0415
-
         if k < 1 or self.width == 0 or (among is not None and len(among) == 0):
             return np.empty(0, np.int64), np.empty(0)
         if among is not None and len(among) * SELECTIVE < self.rows:
-            rows = torch.from_numpy(self.take(among))
-            return self.best(
-                query, k, among[_contenders(_without_nan(rows @ torch.from_numpy(query)), k)], uids
-            )
+            some = np.empty(len(among), np.float32)
+            _multiply([(self.take(among), some)], query)
+            return self.best(query, k, among[_contenders(some, k)], uids)
         found = self.rough(query)
         if among is not None:
-            inside = torch.zeros(self.rows, dtype=torch.bool)
-            inside[torch.from_numpy(among)] = True
-            found[~inside] = -torch.inf
+            outside = np.ones(self.rows, np.bool_)
+            outside[among] = False
+            found[outside] = -np.inf
         return self.best(query, k, _contenders(found, k), uids)
 
     def best(
@@ -167,15 +160,46 @@ class Vectors:
         return numbers[order], cosines[order]
 
 
-def _without_nan(rough: torch.Tensor) -> torch.Tensor:
-    return rough.float().nan_to_num_(nan=-float("inf"), neginf=-float("inf"))
-
-
-def _contenders(rough: torch.Tensor, k: int) -> Numbers:
-    """The places, ascending, of all rows that can be among the k best, given the error of a rough cosine."""
+def _multiply(pieces: Sequence[tuple[Half, NDArray[np.float32]]], query: Half) -> None:
+    """Writes each array's products with the query into the array beside it; -inf for NaN."""
     import torch  # noqa: PLC0415
 
-    least = -torch.inf if k >= len(rough) else float(torch.topk(rough, k, sorted=False).values.min())
-    chosen = torch.isfinite(rough) & (rough >= least - 2 * ROUGH_ERROR)
-    found: Numbers = chosen.nonzero()[:, 0].numpy()
-    return found
+    asked = torch.from_numpy(query)
+
+    def multiply(block: tuple[Half, NDArray[np.float32]]) -> None:
+        products = torch.mv(torch.from_numpy(block[0]), asked).float()
+        torch.from_numpy(block[1]).copy_(products.nan_to_num_(nan=-float("inf")))
+
+    blocks = [
+        (array[start : start + _BLOCK_ROWS], out[start : start + _BLOCK_ROWS])
+        for array, out in pieces
+        for start in range(0, len(array), _BLOCK_ROWS)
+    ]
+    list(_workers().map(multiply, blocks))
+
+
+@cache
+def _workers() -> ThreadPoolExecutor:
+    """As many threads as torch would use, each of which works alone.
+
+    Left to itself, torch would share out every block and wait for the slowest thread each time;
+    where other programs are busy, too, that takes several times as long.
+    """
+    import torch  # noqa: PLC0415
+
+    def alone() -> None:
+        torch.get_num_threads()  # before the limit: a thread's first call sets its number itself
+        threadpool_limits(limits=1, user_api="openmp")
+
+    return ThreadPoolExecutor(torch.get_num_threads(), "search", initializer=alone)
+
+
+def _contenders(rough: NDArray[np.float32], k: int) -> Numbers:
+    """The places, ascending, of all rows that can be among the k best, given the error of a rough cosine."""
+    least = -np.inf
+    if k < len(rough):
+        # k groups have a row that is at least the k-th of their maxima: no contender is below it.
+        maxima = rough[: len(rough) // _GROUP * _GROUP].reshape(-1, _GROUP).max(axis=1)
+        floor = np.partition(maxima, -k)[-k] if len(maxima) >= k else -np.inf
+        least = np.partition(rough[rough >= floor], -k)[-k]
+    return np.flatnonzero((rough >= least - 2 * ROUGH_ERROR) & (rough > -np.inf))
