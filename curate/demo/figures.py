@@ -12,6 +12,7 @@ from PIL import Image
 
 from curate.demo.captions import wrong_caption
 from curate.demo.world import Scene, draw_scene
+from curate.evaluate.score import recall_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -84,14 +85,11 @@ def retrieval_at_1(images: Floats, texts: Floats, captions: Sequence[str]) -> fl
     Args:
         images, texts: (n, dimensions) unit rows; n is a multiple of CANDIDATES.
     """
-    hits = 0
+    found = []
     for start in range(0, len(captions), CANDIDATES):
         pool = slice(start, start + CANDIDATES)
-        nearest = (images[pool] @ texts[pool].T).argmax(axis=1)
-        hits += sum(
-            captions[start + best] == captions[start + own] for own, best in enumerate(nearest.tolist())
-        )
-    return hits / len(captions)
+        found.append(recall_at(images[pool], texts[pool], captions[pool], 1))
+    return float(np.mean(found))
 
 
 def measure_figures(folder: Path, *, scenes: int = 1000, seed: int = HELD_OUT_SEED) -> dict[str, float]:

@@ -20,7 +20,7 @@ import numpy as np
 from curate.demo.defects import DEFECTS, Defect, Place, Relative, Sample, clean
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
     from curate.demo.defects import Expected
@@ -74,14 +74,14 @@ class _Plan:
         return f"{self.shard_of[index]:05d}{self.row_of[index]:04d}"
 
 
-def _counts(samples: int, chosen: Collection[str]) -> dict[str, int]:
-    """Return how many of each chosen defect to plant."""
+def _counts(samples: int, chosen: Collection[str], times: float) -> dict[str, int]:
+    """Return how many of each chosen defect to plant, so many times its usual share."""
     unknown = sorted(set(chosen) - set(DEFECTS))
     if unknown:
         message = f"unknown defects {unknown}; known are {sorted(DEFECTS)}"
         raise ValueError(message)
     counts = {
-        name: 1 if defect.once else max(1, round(defect.per_1200 * samples / 1200))
+        name: 1 if defect.once else max(1, round(times * defect.per_1200 * samples / 1200))
         for name, defect in DEFECTS.items()
         if name in chosen
     }
@@ -99,13 +99,12 @@ def _may_hold(needs: Relative, index: int, samples: int, row: int) -> bool:
     return needs == "none" or index >= max(3, _FIRST_COPIES * samples)
 
 
-def _plan(samples: int, shards: int, seed: int, chosen: Collection[str]) -> _Plan:
+def _plan(samples: int, shards: int, seed: int, counts: Mapping[str, int]) -> _Plan:
     """Return the plan: defects at random places, originals at random among the earlier clean samples."""
     bounds = np.linspace(0, samples, shards + 1).round().astype(int).tolist()
     shard_of = [shard for shard in range(shards) for _ in range(bounds[shard], bounds[shard + 1])]
     row_of = [index - bounds[shard] for index, shard in enumerate(shard_of)]
     rng = np.random.default_rng([seed, 0xDEFEC7])
-    counts = _counts(samples, chosen)
     plan = _Plan(shard_of, row_of, {}, {})
     free = [int(index) for index in rng.permutation(samples - 1)]
     if "truncated_tar" in counts:
@@ -171,6 +170,11 @@ def _truth(plan: _Plan, index: int, name: str, sample: Sample) -> Planted:
     )
 
 
+def scene_uid(seed: int, index: int) -> str:
+    """Return the uid of sample `index` of the world `seed`: 32 hex digits."""
+    return hashlib.blake2b(f"{seed}/{index}".encode(), digest_size=16).hexdigest()
+
+
 def _members(sample: Sample, key: str, uid: str) -> list[tuple[str, bytes]]:
     """Return the sample's (name, content) pairs in tar order: image, text, json."""
     described = {
@@ -210,13 +214,14 @@ def _write_truth(path: Path, truth: list[Planted]) -> None:
         writer.writerows(asdict(planted) for planted in truth)
 
 
-def write_pool(
+def write_pool(  # noqa: PLR0913  (what a pool is made of)
     folder: Path,
     *,
     samples: int = 1200,
     shards: int = 4,
     seed: int = 0,
     defects: Collection[str] = tuple(DEFECTS),
+    times: float = 1.0,
 ) -> list[Planted]:
     """Write the shards and truth.csv, and return what truth.csv says, in pool order.
 
@@ -226,6 +231,7 @@ def write_pool(
         folder: made where missing; files of the same names are overwritten.
         samples: in all shards together; about a third carry a defect. 60 are enough for one of each.
         defects: names from DEFECTS to plant; () gives a clean pool.
+        times: how often each is planted, relative to its share in DEFECTS.
 
     Raises:
         ValueError: the counts do not fit together; the message says what to change.
@@ -233,13 +239,12 @@ def write_pool(
     if not 1 <= shards <= samples <= shards * MAX_SAMPLES_PER_SHARD:
         message = f"{samples} samples in {shards} shards: each shard holds 1 to {MAX_SAMPLES_PER_SHARD}"
         raise ValueError(message)
-    plan = _plan(samples, shards, seed, defects)
+    plan = _plan(samples, shards, seed, _counts(samples, defects, times))
     (folder / "shards").mkdir(parents=True, exist_ok=True)
     truth: list[Planted] = []
     members: list[list[tuple[str, bytes]]] = [[] for _ in range(shards)]
     for index, (name, sample) in enumerate(_samples(plan, seed)):
-        uid = hashlib.blake2b(f"{seed}/{index}".encode(), digest_size=16).hexdigest()
-        members[plan.shard_of[index]] += _members(sample, plan.key(index), uid)
+        members[plan.shard_of[index]] += _members(sample, plan.key(index), scene_uid(seed, index))
         truth.append(_truth(plan, index, name, sample))
     for shard in range(shards):
         cut = f"{truth[-1].key}.jpg" if shard == shards - 1 and truth[-1].defect == "truncated_tar" else None

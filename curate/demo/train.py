@@ -17,26 +17,27 @@ import math
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import open_clip
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional
 
 from curate.demo.captions import Facts, describe, wrong_caption
 from curate.demo.figures import measure_figures
 from curate.demo.world import draw_scene
+from curate.evaluate.training import Schedule, augmented, shrunk, train_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TRAIN_SEED = 20_001  # the pool's default seed is 0, the held-out seed is 20 002: no scene is in two of them
 MODEL_FOLDER = Path(__file__).parent / "model"
+SCHEDULE = Schedule(steps=1300, batch=256)
 IMAGE_PIXELS = 64
 MODEL_CONFIG: dict[str, Any] = {
     "model_cfg": {
@@ -59,25 +60,14 @@ class Settings:
     """How the model is trained; the defaults gave the packaged model."""
 
     scenes: int = 32_000
-    steps: int = 1300
-    batch: int = 256
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.05
-    warmup_steps: int = 100
-    max_logit_scale: float = 50.0
-    max_shift_pixels: int = 3
+    schedule: Schedule = SCHEDULE
     threads: int = 2
 
 
 def _small(index: int) -> tuple[NDArray[np.uint8], Facts]:
     """Return one training scene as the model will see it, (64, 64, 3) uint8, and its facts."""
     scene = draw_scene(TRAIN_SEED, index)
-    width, height = scene.image.size
-    short = min(width, height)
-    size = width * IMAGE_PIXELS // short, height * IMAGE_PIXELS // short
-    left, top = (size[0] - IMAGE_PIXELS) // 2, (size[1] - IMAGE_PIXELS) // 2
-    small = scene.image.resize(size, Image.Resampling.BICUBIC)
-    return np.asarray(small.crop((left, top, left + IMAGE_PIXELS, top + IMAGE_PIXELS))), scene.facts
+    return shrunk(scene.image, IMAGE_PIXELS), scene.facts
 
 
 def draw_training_set(scenes: int, processes: int) -> tuple[NDArray[np.uint8], list[Facts]]:
@@ -85,21 +75,6 @@ def draw_training_set(scenes: int, processes: int) -> tuple[NDArray[np.uint8], l
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         drawn = list(pool.map(_small, range(scenes), chunksize=500))
     return np.stack([pixels for pixels, _ in drawn]), [facts for _, facts in drawn]
-
-
-def _augmented(pixels: NDArray[np.uint8], settings: Settings, rng: np.random.Generator) -> torch.Tensor:
-    """Return (batch, 3, 64, 64) float32 normalised pictures, shifted and relit a little; never mirrored."""
-    reach = settings.max_shift_pixels
-    padded = np.pad(pixels, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
-    shifted = np.empty_like(pixels)
-    for place, (dx, dy) in enumerate(rng.integers(0, 2 * reach + 1, (len(pixels), 2)).tolist()):
-        shifted[place] = padded[place, dy : dy + IMAGE_PIXELS, dx : dx + IMAGE_PIXELS]
-    images = torch.from_numpy(shifted).permute(0, 3, 1, 2).float() / 255
-    light = torch.from_numpy(rng.uniform(0.85, 1.15, (len(pixels), 1, 1, 1)).astype(np.float32))
-    preprocessing = MODEL_CONFIG["preprocess_cfg"]
-    mean = torch.tensor(preprocessing["mean"]).view(1, 3, 1, 1)
-    std = torch.tensor(preprocessing["std"]).view(1, 3, 1, 1)
-    return ((images * light).clamp(0, 1) - mean) / std
 
 
 def _captions(shown: list[Facts], rng: np.random.Generator) -> list[str]:
@@ -135,30 +110,12 @@ class PairLoss(torch.nn.Module):
         return ranked + (true + hard + false) / 3
 
 
-def _optimizer(model: torch.nn.Module, loss: PairLoss, settings: Settings) -> torch.optim.Optimizer:
-    """Return AdamW that decays matrices and filters, but not gains, biases, scales and token vectors."""
-    decayed: list[torch.nn.Parameter] = []
-    free = list(loss.parameters())
-    for name, parameter in model.named_parameters():
-        (free if parameter.ndim < 2 or "embedding" in name else decayed).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), eps=1e-6)
-
-
-def _rate(step: int, settings: Settings) -> float:
-    """Return the learning rate's factor: a linear warm-up, then half a cosine down to 0."""
-    warm = min(1.0, (step + 1) / settings.warmup_steps)
-    return warm * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
-
-
 def train(settings: Settings) -> open_clip.CLIP:
     """Return the trained model; the same settings and library versions give the same weights."""
     torch.manual_seed(TRAIN_SEED)
     torch.set_num_threads(settings.threads)
-    rng = np.random.default_rng([TRAIN_SEED, settings.steps])
+    schedule = settings.schedule
+    rng = np.random.default_rng([TRAIN_SEED, schedule.steps])
     started = time.monotonic()
     pixels, facts = draw_training_set(settings.scenes, settings.threads)
     print(f"{settings.scenes} scenes drawn after {time.monotonic() - started:.0f} s")
@@ -166,25 +123,25 @@ def train(settings: Settings) -> open_clip.CLIP:
     context_length = MODEL_CONFIG["model_cfg"]["text_cfg"]["context_length"]
     tokenize = open_clip.SimpleTokenizer(context_length=context_length)
     loss = PairLoss()
-    optimizer = _optimizer(model, loss, settings)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings))
-    recent = 0.0
-    for step in range(settings.steps):
-        chosen = rng.choice(len(pixels), settings.batch, replace=False)
-        images = model.encode_image(_augmented(pixels[chosen], settings, rng), normalize=True)
+
+    def step_loss() -> torch.Tensor:
+        chosen = rng.choice(len(pixels), schedule.batch, replace=False)
+        shown = augmented(pixels[chosen], schedule, MODEL_CONFIG["preprocess_cfg"], rng)
+        images = model.encode_image(shown, normalize=True)
         captions = _captions([facts[index] for index in chosen], rng)
         texts, wrong = model.encode_text(tokenize(captions), normalize=True).chunk(2)
-        total = loss(images, texts, wrong, model.logit_scale.exp())
-        optimizer.zero_grad()
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(0, math.log(settings.max_logit_scale))
-        recent = total.item() if step == 0 else 0.98 * recent + 0.02 * total.item()
-        if step % 50 == 0 or step == settings.steps - 1:
+        total: torch.Tensor = loss(images, texts, wrong, model.logit_scale.exp())
+        return total
+
+    recent = 0.0
+
+    def heard(step: int, value: float) -> None:
+        nonlocal recent
+        recent = value if step == 0 else 0.98 * recent + 0.02 * value
+        if step % 50 == 0 or step == schedule.steps - 1:
             print(f"step {step:5d}  loss {recent:.3f}  {time.monotonic() - started:.0f} s", flush=True)
+
+    train_model(model, step_loss, schedule, heard, tuple(loss.parameters()))
     return model
 
 
@@ -209,6 +166,7 @@ def save_model(model: torch.nn.Module, folder: Path) -> None:
 
 
 def _readme(figures: dict[str, float], settings: Settings, minutes: float) -> str:
+    schedule = settings.schedule
     rows = "\n".join(f"| {name} | {value:g} |" for name, value in figures.items())
     return f"""# The demonstration's CLIP
 
@@ -222,7 +180,7 @@ Load it with `open_clip.create_model_and_transforms("local-dir:curate/demo/model
 ## Training
 
 `python -m curate.demo.train` made these files from nothing: {settings.scenes} clean scenes of the world
-{TRAIN_SEED}, {settings.steps} steps of {settings.batch} pairs, each with one hard negative caption; float32,
+{TRAIN_SEED}, {schedule.steps} steps of {schedule.batch} pairs, each with one hard negative caption; float32,
 AdamW, cosine schedule, fixed seeds. It took {minutes:.0f} minutes on {settings.threads} CPU cores. No scene
 is shared with the demonstration's pool or with the held-out scenes below.
 
@@ -250,10 +208,10 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=MODEL_FOLDER, help="folder to write (default: the packaged model)"
     )
-    parser.add_argument("--steps", type=int, default=default.steps, help="optimisation steps")
+    parser.add_argument("--steps", type=int, default=default.schedule.steps, help="optimisation steps")
     parser.add_argument("--scenes", type=int, default=default.scenes, help="training scenes to draw")
     arguments = parser.parse_args()
-    settings = Settings(scenes=arguments.scenes, steps=arguments.steps)
+    settings = Settings(arguments.scenes, replace(default.schedule, steps=arguments.steps))
     started = time.monotonic()
     save_model(train(settings), arguments.out)
     minutes = (time.monotonic() - started) / 60

@@ -1,0 +1,1 @@
+"""The end effect of a decision: small models trained on what was kept, on a random part, on the pool."""
