@@ -35,8 +35,8 @@ class Cut:
         now: those that pass as the recipe ran.
         concepts: the ones that lose most samples by the cut; empty where the decision has none.
         inside, outside: row numbers nearest to the bounds, on either side of them.
-        approximate: other filters whose own bounds depend on what reaches them, and are left as they
-            were fitted.
+        approximate: other filters whose own bounds, or comparisons, depend on what reaches them: they
+            are left as they were, and samples that they never compared count as kept by them.
     """
 
     reaching: int
@@ -104,7 +104,11 @@ def _readable(explorer: Explorer) -> Mask:
 
 
 def _kept_by(explorer: Explorer, step: Step) -> Mask:
-    """The rows that a step's stored vote keeps; those that it could not judge by its `on_null`."""
+    """The rows that a step's stored vote keeps; those that it could not judge by its `on_null`.
+
+    A comparison has no vote on samples that an earlier filter stopped: were that filter moved, they
+    might be kept, so they count as kept here.
+    """
     if step.rule.only_tag:
         return np.ones(explorer.rows, np.bool_)
     votes = explorer.columns.categories(f"votes.{step.name}")
@@ -114,6 +118,10 @@ def _kept_by(explorer: Explorer, step: Step) -> Mask:
     found = np.zeros(explorer.rows, np.bool_)
     for code in keeps:
         found |= votes.codes == code
+    if step.rule.relation is not None:
+        stoppers = explorer.columns.categories("dropped_by")
+        others = [code for code, label in enumerate(stoppers.labels) if label != step.name]
+        found |= (votes.codes < 0) & np.isin(stoppers.codes, others)
     return found
 
 

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from curate import __version__
 from curate.serve.errors import PROBLEMS, AbsentError, add_handlers
-from curate.serve.routes import decisions, images, recipes, samples, signals, sql, subsets
+from curate.serve.routes import decisions, groups, images, recipes, samples, signals, sql, subsets
 from curate.serve.security import App, Door, Guard
 from curate.serve.settings import Service
 
@@ -42,7 +42,7 @@ def make_app(service: Service, door: Door = Door()) -> App:  # noqa: B008  (froz
     )
     app.state.service = service
     add_handlers(app)
-    for module in (decisions, signals, samples, images, sql, recipes, subsets):
+    for module in (decisions, signals, samples, groups, images, sql, recipes, subsets):
         app.include_router(module.router, prefix="/api")
     _add_pages(app)
     return Guard(app, door)

@@ -211,6 +211,19 @@ def test_a_cut_says_which_clusters_lose(tmp_path: Path) -> None:
     assert all(loss.concept.startswith("cluster ") for loss in found.concepts)
 
 
+def test_samples_that_were_never_compared_count_as_kept_by_the_comparison(tmp_path: Path) -> None:
+    compared_run(tmp_path)
+    explorer = explorer_of(tmp_path / "store")
+    kept = alive(explorer, explorer.steps)
+    verdicts = explorer.columns.categories("verdict")
+    assert (kept == (verdicts.codes == verdicts.labels.index("keep"))).all()
+    # Two pictures are 20 pixels wide: min_side_pixels stops them before anything is compared.
+    found = cut(explorer, Condition(column="width", at_least=10), step="min_side_pixels")
+    assert found.passing == found.now + 2 == int(kept.sum()) + 2
+    stricter = cut(explorer, Condition(column="width", at_least=30), step="min_side_pixels")
+    assert stricter.passing == stricter.now == int(kept.sum())
+
+
 def test_votes_alone_give_the_verdicts(explorer: Explorer) -> None:
     from curate.explain import stored_steps
 

@@ -1,18 +1,18 @@
-"""The store and its decisions: overview, columns, schema, clusters, duplicates, comparison."""
+"""The store and its decisions: overview, columns, schema."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import BaseModel
 
 from curate.explore.columns import Kind
-from curate.explore.explorer import Explorer
-from curate.explore.order import nth_rows
+from curate.explore.cuts import concept_column
 from curate.query import connect, describe_views, run_sql
 from curate.report.counts import failures, quarantines, signal_schema, waterfall
-from curate.serve.routes.signals import plain
+from curate.report.cuts import Sign, cuts
 from curate.serve.settings import WithExplorer, WithService
 
 router = APIRouter(tags=["decisions"])
@@ -29,6 +29,7 @@ class DecisionItem(BaseModel):
     rows: int
     verdicts: dict[str, int]
     latest: bool
+    images: bool
     embeddings: bool
 
 
@@ -81,13 +82,22 @@ class OverviewAnswer(BaseModel):
     failed_shards: int
     sources: list[RateItem]
     concepts: list[RateItem]
+    concept_column: str | None
     has_images: bool
     embeddings: list[str]
     curate: str
 
 
+class CutItem(BaseModel):
+    """Where a filter cuts a column: what a kept sample fulfils."""
+
+    step: str
+    sign: Sign
+    value: float
+
+
 class ColumnItem(BaseModel):
-    """A column: what it means, what can be asked of it, and the filters that judge by it."""
+    """A column: what it means, what can be asked of it, the filters that judge by it, and their bounds."""
 
     name: str
     meaning: str
@@ -95,6 +105,7 @@ class ColumnItem(BaseModel):
     type: str
     kind: Kind
     read_by: list[str]
+    cuts: list[CutItem]
 
 
 class ViewColumn(BaseModel):
@@ -128,6 +139,7 @@ def store(service: WithService) -> StoreAnswer:
                 rows=manifest["rows"],
                 verdicts=verdicts,
                 latest=name == latest,
+                images=_has_images(manifest),
                 embeddings=any(item.get("embeddings") for item in manifest["measures"]),
             )
         )
@@ -166,11 +178,16 @@ def overview(explorer: WithExplorer, service: WithService) -> OverviewAnswer:
         failed_shards=len(manifest["failed_shards"]),
         sources=sources,
         concepts=concepts,
-        has_images=any(place.startswith("image_offset") for place in explorer.columns.places)
-        and manifest["recipe"]["pool"].get("format") != "datacomp",
+        concept_column=concept_column(explorer),
+        has_images=_has_images(manifest),
         embeddings=[item["name"] for item in manifest["measures"] if item.get("embeddings")],
         curate=manifest["curate_version"],
     )
+
+
+def _has_images(manifest: Mapping[str, Any]) -> bool:
+    """Whether the pool came with its pictures: DataComp's metadata does not."""
+    return all(item["kind"] != "datacomp_columns" for item in manifest["measures"])
 
 
 def _rates(connection: Any, view: str, name: str) -> list[RateItem]:
@@ -190,6 +207,13 @@ def columns(explorer: WithExplorer) -> list[ColumnItem]:
     for step in explorer.steps:
         for name in step.rule.reads():
             readers.setdefault(name, []).append(step.name)
+    places = explorer.columns.places
+    types = {name: place.type for name, place in places.items() if place.kind == "number"}
+    bounds: dict[str, list[CutItem]] = {}
+    for step in explorer.steps:
+        for one in cuts(step, types):
+            item = CutItem(step=step.name, sign=one.bound.sign, value=one.bound.value)
+            bounds.setdefault(one.column, []).append(item)
     return [
         ColumnItem(
             name=name,
@@ -198,8 +222,9 @@ def columns(explorer: WithExplorer) -> list[ColumnItem]:
             type=str(at.type),
             kind=at.kind,
             read_by=readers.get(name, []),
+            cuts=bounds.get(name, []),
         )
-        for name, at in explorer.columns.places.items()
+        for name, at in places.items()
     ]
 
 
@@ -210,114 +235,3 @@ def schema(explorer: WithExplorer) -> dict[str, list[ViewColumn]]:
         view: [ViewColumn(name=name, meaning=meaning, unit=unit) for name, meaning, unit in described]
         for view, described in describe_views(explorer.decision).items()
     }
-
-
-class ClusterItem(BaseModel):
-    """A cluster of a filter, with a few of its samples."""
-
-    step: str
-    cluster_id: int
-    samples: int
-    kept: int
-    kept_share: float
-    mean_distance: float | None
-    examples: list[dict[str, Any]]
-
-
-class ClustersAnswer(BaseModel):
-    """A page of clusters."""
-
-    total: int
-    clusters: list[ClusterItem]
-
-
-class DuplicateGroup(BaseModel):
-    """Samples that a filter dropped as copies of one: some of them, behind that one."""
-
-    step: str
-    original: str
-    count: int
-    samples: list[dict[str, Any]]
-
-
-class DuplicatesAnswer(BaseModel):
-    """A page of groups of copies."""
-
-    total: int
-    groups: list[DuplicateGroup]
-
-
-ORDERS = {
-    "samples": "samples DESC",
-    "smallest": "samples",
-    "kept_share": "kept_share",
-    "most_kept": "kept_share DESC",
-    "density": "mean_distance",
-}
-EXAMPLES = 8
-Offset = Annotated[int, Query(ge=0, le=10_000_000)]
-Limit = Annotated[int, Query(ge=0, le=100)]
-
-
-@router.get("/decisions/{ledger}/clusters")
-def clusters(
-    explorer: WithExplorer,
-    service: WithService,
-    order: Annotated[str, Query(pattern=f"^({'|'.join(ORDERS)})$")] = "samples",
-    offset: Offset = 0,
-    limit: Limit = 24,
-) -> ClustersAnswer:
-    """Clusters of every filter that has some, each with up to eight samples."""
-    with service.heavy():
-        with connect(explorer.decision) as connection:
-            total = run_sql(connection, "SELECT count(*) AS n FROM clusters")["n"][0].as_py()
-            rows = run_sql(
-                connection,
-                "SELECT step, cluster_id, samples, kept, kept_share, mean_distance FROM clusters "  # noqa: S608
-                f"ORDER BY {ORDERS[order]}, step, cluster_id LIMIT {limit} OFFSET {offset}",
-            ).to_pylist()
-        found = []
-        for row in rows:
-            labels = explorer.columns.clusters(f"{row['step']}/cluster_id")
-            code = labels.labels.index(str(row["cluster_id"]))
-            members = nth_rows(labels.codes == code, 0, EXAMPLES)
-            examples = [plain(sample) for sample in explorer.read(members)]
-            found.append(ClusterItem(**row, examples=examples))
-    return ClustersAnswer(total=total, clusters=found)
-
-
-@router.get("/decisions/{ledger}/duplicates")
-def duplicates(
-    explorer: WithExplorer, service: WithService, offset: Offset = 0, limit: Limit = 24
-) -> DuplicatesAnswer:
-    """Samples that were dropped as copies, by the sample they are copies of; large groups first."""
-    grouped = "FROM samples WHERE duplicate_of IS NOT NULL GROUP BY dropped_by, duplicate_of"
-    with service.heavy():
-        with connect(explorer.decision) as connection:
-            total = run_sql(connection, f"SELECT count(*) AS n FROM (SELECT 1 {grouped})")["n"][0].as_py()  # noqa: S608
-            rows = run_sql(
-                connection,
-                "SELECT dropped_by AS step, duplicate_of AS original, count(*) AS count, "
-                f"min(uid, {EXAMPLES}) AS copies {grouped} "
-                f"ORDER BY count DESC, original, step LIMIT {limit} OFFSET {offset}",
-            ).to_pylist()
-        return DuplicatesAnswer(total=total, groups=_groups(explorer, rows))
-
-
-def _groups(explorer: Explorer, rows: list[dict[str, Any]]) -> list[DuplicateGroup]:
-    """The groups with their samples, all read at once."""
-    named = {uid for row in rows for uid in (row["original"], *row["copies"])}
-    at = explorer.reader.of_uids(sorted(named))
-    numbers = sorted({number for found in at.values() for number in found})
-    read = {sample["number"]: plain(sample) for sample in explorer.read(numbers)}
-    found = []
-    for row in rows:
-        # Copies with the same caption share their uid: then every row of it belongs to the group.
-        members = [
-            number for uid in (row["original"], *sorted(set(row["copies"]))) for number in at.get(uid, ())
-        ]
-        members.sort(key=lambda number: read[number]["dropped_by"] == row["step"])
-        samples = [read[number] for number in dict.fromkeys(members)][: EXAMPLES + 1]
-        group = {name: row[name] for name in ("step", "original", "count")}
-        found.append(DuplicateGroup(**group, samples=samples))
-    return found

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Body, Query
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from curate.explore.conditions import Condition
 from curate.explore.explained import explain_row
 from curate.explore.explorer import Explorer, Rows
 from curate.serve.errors import AbsentError
@@ -21,6 +22,8 @@ from filters.core.errors import QueryError
 router = APIRouter(tags=["samples"])
 
 MOST_FOUND = 200
+LISTED: TypeAdapter[list[Condition]] = TypeAdapter(Conditions)
+MOST_BYTES = 64  # of a value that are shown: a hash is, a thumbnail's pixels are not
 
 
 class SamplesQuestion(BaseModel):
@@ -58,7 +61,7 @@ class SampleAnswer(BaseModel):
     originals: list[dict[str, Any]]
     clusters: list[dict[str, Any]]
     copies: list[dict[str, Any]]
-    others: int
+    others: list[int]
 
 
 @router.post("/decisions/{ledger}/samples")
@@ -119,11 +122,17 @@ def search_image(
     service: WithService,
     content: Annotated[bytes, Body(media_type="application/octet-stream")],
     k: Annotated[int, Query(ge=1, le=MOST_FOUND)] = 60,
+    conditions: Annotated[str, Query(max_length=20_000, description="Conditions, as a JSON list.")] = "[]",
 ) -> SamplesAnswer:
     """The nearest neighbours of a picture: the body is the encoded image, at most 20 MiB."""
+    try:
+        wanted = LISTED.validate_json(conditions)
+    except ValidationError as cause:
+        msg = f"conditions: {cause.errors()[0]['msg']}"
+        raise QueryError(msg) from cause
     with service.heavy():
         engine = service.searchers.of(explorer.decision.ledger)
-        return _found(explorer, *nearest_to_image(engine, content, k, None))
+        return _found(explorer, *nearest_to_image(engine, content, k, explorer.mask(wanted)))
 
 
 def _found(explorer: Explorer, rows: Rows, cosines: NDArray[np.float64]) -> SamplesAnswer:
@@ -142,10 +151,17 @@ def _rows(explorer: Explorer, name: str) -> list[int]:
 
 
 @router.get("/decisions/{ledger}/samples/{name}")
-def sample(name: str, explorer: WithExplorer, service: WithService) -> SampleAnswer:
+def sample(
+    name: str,
+    explorer: WithExplorer,
+    service: WithService,
+    number: Annotated[int | None, Query(description="Which row, where several have the name.")] = None,
+) -> SampleAnswer:
     """Everything about the sample with this uid or key, and every filter's vote."""
     with service.heavy():
-        row, *others = _rows(explorer, name)
+        rows = _rows(explorer, name)
+        row = number if number in rows else rows[0]
+        others = [one for one in rows if one != row][:MOST_FOUND]
         found = explain_row(explorer, row)
         copies = _copies(explorer, str(found.sample["uid"]))
     votes = [asdict(vote) for vote in found.votes]
@@ -155,7 +171,7 @@ def sample(name: str, explorer: WithExplorer, service: WithService) -> SampleAns
         originals=[{**asdict(one), "sample": plain(dict(one.sample))} for one in found.originals],
         clusters=[{"filter": one.filter, **plain(dict(one.cluster))} for one in found.clusters],
         copies=copies,
-        others=len(others),
+        others=others,
     )
 
 
@@ -175,4 +191,6 @@ def _copies(explorer: Explorer, uid: str) -> list[dict[str, Any]]:
 
 def _shown(value: Any) -> Any:
     """Bytes and times as text."""
+    if isinstance(value, bytes):
+        return value.hex() if len(value) <= MOST_BYTES else f"{len(value):,} bytes"
     return value if isinstance(value, str | int | float | bool | list | dict | None) else str(value)

@@ -7,16 +7,27 @@ export class Problem extends Error {
   }
 }
 
+// While answers are under way, a line below the bar says so.
+let waiting = 0;
+
+function busy(change) {
+  waiting += change;
+  document.documentElement.toggleAttribute("data-busy", waiting > 0);
+}
+
 async function asked(path, options) {
+  busy(1);
   let answer;
   try {
     answer = await fetch(path, { credentials: "same-origin", ...options });
   } catch (cause) {
     if (cause.name === "AbortError") throw cause;
-    throw new Problem(0, "the service does not answer: is `curate serve` still running?");
+    throw new Problem(0, "The service does not answer: is `curate serve` still running?");
+  } finally {
+    busy(-1);
   }
   if (answer.ok) return answer;
-  let said = `the service answered ${answer.status}`;
+  let said = `The service answered ${answer.status}.`;
   try {
     said = (await answer.json()).error ?? said;
   } catch {

@@ -14,14 +14,17 @@ export async function apidocs(main) {
   }
   replace(main, h("div", { class: "head" }, h("h1", {}, "HTTP API"), h("p", { class: "quiet" }, found.info.description, " The document itself: ", h("a", { href: "/api/openapi.json" }, "/api/openapi.json"))),
     [...groups].map(([tag, items]) => h("section", { class: "card" }, h("h2", {}, tag), items.map(({ path, method, about }) => h("details", { class: "route" },
-      h("summary", {}, h("code", { class: `method ${method}` }, method.toUpperCase()), h("code", {}, path), h("span", { class: "quiet" }, about.description ?? "")),
+      h("summary", {}, h("code", { class: `method ${method}` }, method.toUpperCase()), h("code", {}, path), h("span", { class: "quiet" }, marked(about.description ?? ""))),
       parameters(about), body(found, about.requestBody), h("h4", {}, "answers"), Object.entries(about.responses).map(([code, one]) => h("div", {}, h("code", {}, code), " ", one.description || ""))))))
   );
 }
 
+// Words between backticks are code.
+const marked = (text) => text.split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
+
 function parameters(about) {
   if (!about.parameters?.length) return null;
-  return h("ul", {}, about.parameters.map((one) => h("li", {}, h("code", {}, one.name), ` in ${one.in}, `, one.schema?.type ?? "", one.required ? ", required" : "", one.description ? `: ${one.description}` : "")));
+  return h("ul", {}, about.parameters.map((one) => h("li", {}, h("code", {}, one.name), ` in ${one.in}`, one.required ? ", required" : "", one.description ? [": ", marked(one.description)] : "")));
 }
 
 function body(found, request) {

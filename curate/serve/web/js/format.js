@@ -14,8 +14,8 @@ export function short(value) {
 export function share(part, of) {
   if (!of) return "–";
   const percent = (100 * part) / of;
-  if (part === of) return "100 %";
-  if (percent > 0 && percent < 0.1) return "< 0.1 %";
+  if (part === 0 || part === of) return `${percent} %`;
+  if (percent < 0.1) return "< 0.1 %";
   if (percent > 99.9) return "> 99.9 %";
   return `${percent < 10 ? percent.toFixed(1) : percent.toFixed(percent > 99 ? 1 : 0)} %`;
 }
@@ -28,6 +28,9 @@ export function number(value) {
   if (size >= 1e5 || (size > 0 && size < 1e-3)) return value.toExponential(2);
   return size >= 1000 ? count(Math.round(value)) : String(Number(value.toPrecision(4)));
 }
+
+// A change as people write it: +3, −2, ±0.
+export const change = (value) => (value === 0 ? "±0" : `${value > 0 ? "+" : "−"}${count(Math.abs(value))}`);
 
 export function verdictWord(verdict) {
   return { keep: "kept", drop: "dropped", quarantine: "quarantined", failed: "failed" }[verdict] ?? verdict;

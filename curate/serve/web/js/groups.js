@@ -3,67 +3,103 @@
 import { get } from "./api.js";
 import { h, replace } from "./dom.js";
 import { count, number, share } from "./format.js";
-import { card, empty, meter, trouble } from "./parts.js";
-import { address, note, writeConditions } from "./route.js";
+import { card, empty, meter, skeleton, trouble } from "./parts.js";
+import { inCluster, note, samplesWith } from "./route.js";
 
 const PAGE = 24;
 const ORDERS = { samples: "largest first", smallest: "smallest first", kept_share: "least kept first", most_kept: "most kept first", density: "densest first" };
 
-async function pages(main, { title, nothing, path, controls = [], draw }) {
+// A page of groups after the other. `read(offset, limit)` gives { total, items }.
+async function pages(place, { read, draw, nothing, counted }) {
   let offset = 0;
   const list = h("div", { class: "groups" });
-  const more = h("button", { onclick: () => load() }, "Show more");
-  const total = h("span", { class: "matching" });
-  replace(main, h("div", { class: "top" }, h("h1", {}, title), h("span", { class: "grow" }), total, controls), list, h("div", { class: "end" }, more));
+  const end = h("div", { class: "end" });
+  const more = h("button", { onclick: load }, "Show more");
+  replace(place, skeleton(16));
   async function load() {
     more.disabled = true;
     try {
-      const found = await get(path(offset, PAGE));
-      const items = found.clusters ?? found.groups;
+      const { total, items } = await read(offset, PAGE);
+      if (!offset) replace(place, total ? [list, end] : empty(...nothing));
       offset += items.length;
-      total.textContent = count(found.total);
-      if (!found.total) replace(main, empty(...nothing));
+      counted(total);
       list.append(...items.map(draw));
-      more.hidden = offset >= found.total;
+      replace(end, offset < total ? [h("span", {}, `${count(offset)} of ${count(total)} `), more] : null);
     } catch (problem) {
-      list.append(trouble(problem, load));
+      replace(offset ? end : place, trouble(problem, load));
     }
     more.disabled = false;
   }
   await load();
 }
 
-function montage(ledger, samples) {
-  return h("div", { class: "grid tight" }, samples.map((sample) => card(ledger, sample, { side: 160 })));
-}
+const montage = (ledger, samples) => h("div", { class: "grid tight" }, samples.map((sample) => card(ledger, sample)));
 
 export async function clusters(main, { ledger, values }) {
   let order = values.get("order") in ORDERS ? values.get("order") : "samples";
-  const choice = h("select", { "aria-label": "Order" }, Object.entries(ORDERS).map(([key, word]) => h("option", { value: key, selected: key === order }, word)));
-  choice.addEventListener("change", () => {
-    order = choice.value;
-    note({ order });
-    show();
-  });
-  const show = () => pages(main, {
-    title: "Clusters",
-    nothing: ["No clusters", "No filter of this recipe makes clusters: prune_clusters and drop_near_duplicates do."],
-    path: (offset, limit) => `/decisions/${ledger}/clusters?order=${order}&offset=${offset}&limit=${limit}`,
-    controls: [choice],
-    draw: (one) => h("section", { class: "card group" },
-      h("header", {}, h("h3", {}, h("a", { href: address("samples", { c: writeConditions([{ column: `${one.step}/cluster_id`, at_least: one.cluster_id, at_most: one.cluster_id }]) }) }, `Cluster ${one.cluster_id}`)), h("span", { class: "quiet" }, one.step), h("span", { class: "grow" }), h("span", {}, `${count(one.samples)} samples, ${share(one.kept, one.samples)} kept`)),
-      meter(one.kept, one.samples), one.mean_distance === null ? null : h("p", { class: "quiet" }, `mean distance to the centroid ${number(one.mean_distance)}`), montage(ledger, one.examples)),
-  });
+  let step = values.get("step") ?? "";
+  let steps = [];
+  const total = h("span", { class: "matching" });
+  const controls = h("span", { class: "switch" });
+  const body = h("div", {});
+  replace(main, h("div", { class: "top" }, h("h1", {}, "Clusters"), total, h("span", { class: "grow" }), controls), body);
+
+  function select(label, options, chosen, onchange) {
+    const found = h("select", { "aria-label": label }, options.map(([value, words]) => h("option", { value, selected: value === chosen }, words)));
+    found.addEventListener("change", () => onchange(found.value));
+    return found;
+  }
+
+  function drawControls() {
+    replace(controls,
+      steps.length > 1 ? select("Filter", [["", "of every filter"], ...steps.map((name) => [name, `of ${name}`])], step, (chosen) => {
+        step = chosen;
+        show();
+      }) : null,
+      select("Order", Object.entries(ORDERS), order, (chosen) => {
+        order = chosen;
+        show();
+      }));
+  }
+
+  const draw = (one) => h("section", { class: "card group" },
+    h("header", {}, h("h3", {}, h("a", { href: inCluster(one.step, one.cluster_id) }, `Cluster ${one.cluster_id}`)), h("span", { class: "quiet label" }, one.words.length ? one.words.join(", ") : one.step), h("span", { class: "grow" }), h("span", {}, `${count(one.samples)} samples, ${share(one.kept, one.samples)} kept`)),
+    meter(one.kept, one.samples),
+    h("p", { class: "quiet small-text" }, one.words.length ? `${one.step}; ` : "", one.mean_distance === null ? "" : `mean distance to the centroid ${number(one.mean_distance)}`),
+    montage(ledger, one.examples));
+
+  async function show() {
+    note({ order: order === "samples" ? "" : order, step });
+    await pages(body, {
+      draw,
+      nothing: ["No clusters", "No filter of this recipe makes clusters: prune_clusters and drop_near_duplicates do."],
+      counted: (many) => { total.textContent = `${count(many)} of them`; },
+      read: async (offset, limit) => {
+        const found = await get(`/decisions/${ledger}/clusters?order=${order}&offset=${offset}&limit=${limit}${step ? `&step=${encodeURIComponent(step)}` : ""}`);
+        steps = found.steps;
+        controls.hidden = !found.total;
+        drawControls();
+        return { total: found.total, items: found.clusters };
+      },
+    });
+  }
   await show();
 }
 
 export async function duplicates(main, { ledger }) {
-  await pages(main, {
-    title: "Duplicates",
+  const total = h("span", { class: "matching" });
+  const body = h("div", {});
+  replace(main, h("div", { class: "top" }, h("h1", {}, "Duplicates"), total, h("span", { class: "grow" }), h("span", { class: "quiet" }, "The first of each group passed the filter, the others were dropped as its copies.")), body);
+  await pages(body, {
     nothing: ["No duplicates", "No filter of this recipe dropped a sample as a copy of another."],
-    path: (offset, limit) => `/decisions/${ledger}/duplicates?offset=${offset}&limit=${limit}`,
+    counted: (many) => { total.textContent = `${count(many)} ${many === 1 ? "group" : "groups"}`; },
+    read: async (offset, limit) => {
+      const found = await get(`/decisions/${ledger}/duplicates?offset=${offset}&limit=${limit}`);
+      return { total: found.total, items: found.groups };
+    },
     draw: (one) => h("section", { class: "card group" },
-      h("header", {}, h("h3", {}, `${count(one.count + 1)} alike`), h("span", { class: "quiet" }, one.step), h("span", { class: "grow" }), h("span", { class: "quiet" }, "the first one was kept for this filter")),
+      h("header", {}, h("h3", {}, `${count(one.count + 1)} alike`), h("span", { class: "quiet" }, one.step), h("span", { class: "grow" }),
+        one.count + 1 > one.samples.length ? h("a", { href: samplesWith({ column: "duplicate_of", one_of: [one.original] }) }, "all copies") : null),
       montage(ledger, one.samples)),
   });
 }

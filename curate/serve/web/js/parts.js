@@ -1,32 +1,35 @@
 // Pieces that several pages are made of.
 
-import { h } from "./dom.js";
+import { h, replace } from "./dom.js";
 import { conditionWords, count, number, share, verdictWord } from "./format.js";
-import { address } from "./route.js";
+import { sampleAddress } from "./route.js";
 
 export function picture(ledger, sample, side = 224) {
-  return h("div", { class: "frame" }, h("img", { loading: "lazy", decoding: "async", alt: "", width: side, height: side, src: `/api/decisions/${encodeURIComponent(ledger)}/images/${sample.number}?side=${side}&placeholder=true` }));
+  const image = h("img", { loading: "lazy", decoding: "async", alt: "", width: side, height: side, src: `/api/decisions/${ledger}/images/${sample.number}?side=${side}&placeholder=true` });
+  const frame = h("div", { class: "frame" }, image);
+  image.addEventListener("error", () => replace(frame, h("span", { class: "nothing" }, "no picture")));
+  return frame;
 }
 
-export function badge(verdict) {
-  return h("span", { class: `badge ${verdict}` }, verdictWord(verdict));
+export function badge(verdict, by) {
+  return h("span", { class: `badge ${verdict}`, title: by ? `by ${by}` : null }, verdictWord(verdict));
 }
 
 // Other people's text: its own direction, never markup.
 export function caption(text, className = "caption") {
-  return text === null || text === undefined ? h("span", { class: `${className} quiet` }, "no caption") : h("span", { class: className, dir: "auto" }, text);
+  return text === null || text === undefined || text === "" ? h("span", { class: `${className} quiet` }, text === "" ? "empty caption" : "no caption") : h("span", { class: className, dir: "auto", title: text.slice(0, 1000) }, text);
 }
 
 export function card(ledger, sample, { value, label, side } = {}) {
-  return h("a", { class: "sample", href: address("sample", {}, sample.uid), dataset: { uid: sample.uid, number: sample.number } },
+  return h("a", { class: "sample", href: sampleAddress(sample), dataset: { uid: sample.uid, number: sample.number } },
     picture(ledger, sample, side),
     h("div", { class: "under" },
-      h("div", { class: "line" }, badge(sample.verdict), value === undefined ? null : h("span", { class: "value", title: label }, number(value))),
+      h("div", { class: "line" }, badge(sample.verdict, sample.dropped_by), value === undefined ? null : h("span", { class: "value", title: label }, number(value))),
       caption(sample.caption)));
 }
 
 export function grid(ledger, samples, options) {
-  return h("div", { class: "grid", role: "list" }, samples.map((sample) => card(ledger, sample, typeof options === "function" ? options(sample) : options)));
+  return h("div", { class: "grid" }, samples.map((sample) => card(ledger, sample, typeof options === "function" ? options(sample) : options)));
 }
 
 export function meter(part, of, kind = "keep") {
@@ -36,14 +39,14 @@ export function meter(part, of, kind = "keep") {
 }
 
 export function chips(conditions, onremove, onclear) {
-  if (!conditions.length) return h("div", { class: "chips quiet" }, "all samples");
-  return h("div", { class: "chips" }, conditions.map((one) => h("span", { class: "chip" }, conditionWords(one),
+  if (!conditions.length) return h("div", { class: "chips quiet" }, "No conditions: all samples.");
+  return h("div", { class: "chips" }, conditions.map((one) => h("span", { class: "chip" }, h("span", { class: "label", dir: "auto", title: conditionWords(one) }, conditionWords(one)),
     h("button", { "aria-label": `Take away: ${conditionWords(one)}`, onclick: () => onremove(one) }, "×"))),
   conditions.length > 1 ? h("button", { class: "small", onclick: onclear }, "clear all") : null);
 }
 
-export function skeleton(many = 12) {
-  return h("div", { class: "grid waiting", "aria-busy": "true" }, Array.from({ length: many }, () => h("div", { class: "sample" }, h("div", { class: "frame" }))));
+export function skeleton(many = 12, className = "") {
+  return h("div", { class: `grid waiting ${className}`, "aria-busy": "true" }, Array.from({ length: many }, () => h("div", { class: "sample" }, h("div", { class: "frame" }))));
 }
 
 export function trouble(problem, retry) {
@@ -59,16 +62,6 @@ export function table(columns, rows, { caption: title } = {}) {
   return h("div", { class: "scroll" }, h("table", {}, title ? h("caption", {}, title) : null,
     h("thead", {}, h("tr", {}, columns.map((one) => h("th", { class: one.numeric ? "numeric" : "", title: one.title }, one.name)))),
     h("tbody", {}, rows.map((row) => h("tr", {}, columns.map((one) => h("td", { class: one.numeric ? "numeric" : "" }, one.cell(row))))))));
-}
-
-// Ticks for the texts of a column.
-export function facet(column, items, chosen, onchange) {
-  const list = h("ul", {}, items.map((item) => {
-    const tick = h("input", { type: "checkbox", checked: chosen.includes(item.label) });
-    tick.addEventListener("change", () => onchange(tick.checked ? [...chosen, item.label] : chosen.filter((one) => one !== item.label)));
-    return h("li", {}, h("label", {}, tick, h("span", { class: "label", dir: "auto", title: item.label }, item.label), h("span", { class: "quiet" }, count(item.matching))));
-  }));
-  return h("details", { class: "facet", open: true }, h("summary", {}, column), items.length ? list : h("p", { class: "quiet" }, "nothing"));
 }
 
 // Saves a selection as a file.

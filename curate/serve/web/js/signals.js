@@ -1,151 +1,165 @@
 // Every signal as a histogram; a range on one filters all others and shows what a cut would do.
 
-import { file, latest, once, post } from "./api.js";
-import { announce, download, h, replace, settled } from "./dom.js";
-import { count, number, share } from "./format.js";
+import { file, once, post } from "./api.js";
+import { announce, download, h, paced, replace, settled, toast } from "./dom.js";
+import { facets } from "./facets.js";
+import { change, count, share } from "./format.js";
 import { histogram } from "./histogram.js";
-import { chips, facet, grid, meter, saver, trouble } from "./parts.js";
-import { note, readConditions, withCondition, writeConditions } from "./route.js";
+import { chips, grid, meter, saver, trouble } from "./parts.js";
+import { address, note, readConditions, withCondition, writeConditions } from "./route.js";
 
-const FIRST = 8; // histograms shown without being asked for
+const FIRST = 12; // histograms shown without being asked for
+const AT_ONCE = 20; // that the service counts in one answer
+const EXAMPLES = 9;
+const CONCEPTS = 6;
+const END = "end"; // of all filters
+// Columns of numbers that only say where something lies.
+const PLACES = new Set(["row", "value", "weight", "sample_offset", "image_offset", "image_bytes", "sample_bytes"]);
+
+export const isRange = (one) => one.at_least !== undefined || one.at_most !== undefined;
 
 export async function signals(main, { ledger, values }) {
   const columns = await once(`/decisions/${ledger}/columns`);
-  const numeric = columns.filter((one) => one.kind === "number" && !["row", "value", "weight", "sample_offset", "image_offset", "image_bytes", "sample_bytes"].includes(one.name));
-  const categories = columns.filter((one) => one.kind === "category");
+  const numeric = columns.filter((one) => one.kind === "number" && !PLACES.has(one.name));
+  if (!numeric.length) {
+    replace(main, h("div", { class: "empty" }, h("h2", {}, "No signals"), h("p", { class: "quiet" }, "This decision has no samples with numbers to draw.")));
+    return;
+  }
+  const named = (name) => numeric.find((one) => one.name === name);
   let conditions = readConditions(values);
-  const asked = values.get("s")?.split(",").filter((name) => numeric.some((one) => one.name === name));
-  const ranked = [...numeric].sort((one, other) => other.read_by.length - one.read_by.length);
-  let shown = asked?.length ? asked : ranked.slice(0, FIRST).map((one) => one.name);
-  let active = conditions.at(-1)?.column ?? null;
+  let place = values.get("at"); // the filter that a cut takes the place of, or END
+  let shown = chosen();
+  const drawn = new Map();
 
   const top = h("div", { class: "top" });
+  const matching = h("span", { class: "matching" });
   const plots = h("div", { class: "plots" });
-  const panel = h("aside", { class: "panel" });
-  const list = h("nav", { class: "side", "aria-label": "Signals" });
-  replace(main, top, h("div", { class: "three" }, list, plots, panel));
+  const panel = h("aside", { class: "panel", "aria-label": "What a cut would do" });
+  const ticks = facets({ ledger, columns, read: () => conditions, onchange: (column, labels) => set(withCondition(conditions, column, labels.length ? { column, one_of: labels } : null)) });
+  const list = h("ul", {});
+  replace(main, top, h("div", { class: "three" }, h("nav", { class: "side", "aria-label": "Signals" }, h("h2", {}, "Signals"), list, h("h2", {}, "Conditions"), ticks.element), plots, panel));
 
-  const drawn = new Map();
-  const ask = latest();
-  const askCut = latest();
-
-  function condition(column) {
-    const found = conditions.find((one) => one.column === column);
-    return found ? { at_least: found.at_least, at_most: found.at_most } : {};
+  // What the address asks for; else what filters read, then the rest. Ranges are always seen.
+  function chosen() {
+    const asked = values.get("s")?.split(",").filter(named) ?? [];
+    const ranked = [...numeric].sort((one, other) => other.read_by.length - one.read_by.length).map((one) => one.name);
+    const ranged = conditions.filter((one) => isRange(one) && named(one.column)).map((one) => one.column);
+    return [...new Set([...(asked.length ? asked : ranked.slice(0, FIRST)), ...ranged])];
   }
 
-  function ranged(column, range, final) {
-    const some = range.at_least !== undefined || range.at_most !== undefined;
-    conditions = withCondition(conditions, column, some ? { column, ...range } : null);
-    active = some ? column : (conditions.at(-1)?.column ?? null);
+  const written = settled(200, () => main.isConnected && note({ c: writeConditions(conditions), s: values.has("s") ? shown.join(",") : "", at: place }));
+
+  function set(next) {
+    conditions = next;
     drawTop();
-    if (final) refresh.now();
-    else refresh();
+    refresh();
   }
 
   function drawTop() {
-    note({ c: writeConditions(conditions), s: shown.join(",") });
-    replace(top, h("h1", {}, "Signals"), chips(conditions, (one) => {
-      conditions = conditions.filter((other) => other !== one);
-      refresh.now();
-      drawTop();
-    }, () => {
-      conditions = [];
-      active = null;
-      refresh.now();
-      drawTop();
-    }), h("span", { class: "grow" }), matching,
-    saver(async (format) => {
-      try {
-        const found = await file(`/decisions/${ledger}/subset`, { conditions, format });
-        download(found.name, found.blob);
-        announce(`${found.count} samples saved`);
-      } catch (problem) {
-        panel.prepend(trouble(problem));
-      }
-    }));
+    written();
+    replace(top, h("h1", {}, "Signals"), h("span", { class: "grow" }), matching,
+      h("a", { class: "button", href: address("samples", { c: writeConditions(conditions) }) }, "Show samples"), saver(save),
+      chips(conditions, (one) => set(conditions.filter((other) => other !== one)), () => set([])));
   }
-  const matching = h("span", { class: "matching", "aria-live": "polite" });
+
+  async function save(format) {
+    try {
+      const found = await file(`/decisions/${ledger}/subset`, { conditions, format });
+      download(found.name, found.blob);
+      toast(`${count(found.count)} samples saved as ${found.name}`);
+    } catch (problem) {
+      panel.prepend(trouble(problem));
+    }
+  }
 
   function drawList() {
-    replace(list, h("h2", {}, "Signals"), h("ul", {}, numeric.map((one) => {
+    replace(list, numeric.map((one) => {
       const tick = h("input", { type: "checkbox", checked: shown.includes(one.name) });
       tick.addEventListener("change", () => {
-        shown = tick.checked ? [...shown, one.name] : shown.filter((name) => name !== one.name);
+        shown = tick.checked ? [one.name, ...shown] : shown.filter((name) => name !== one.name);
+        values.set("s", "");
         drawPlots();
-        refresh.now();
         drawTop();
+        refresh();
       });
-      return h("li", {}, h("label", { title: one.meaning }, tick, h("span", { class: "label" }, one.name), one.read_by.length ? h("span", { class: "dot", title: `read by ${one.read_by.join(", ")}` }) : null));
-    })), facets);
+      const about = `${one.name}${one.meaning ? `: ${one.meaning}` : ""}`;
+      return h("li", {}, h("label", { title: about }, tick, h("span", { class: "label" }, one.name), one.read_by.length ? h("span", { class: "dot", title: `read by ${one.read_by.join(", ")}` }) : null));
+    }));
   }
-  const facets = h("div", {});
 
   function drawPlots() {
     for (const name of shown) {
-      if (!drawn.has(name)) {
-        const about = numeric.find((one) => one.name === name);
-        drawn.set(name, histogram({ column: name, about, onrange: (range, final) => ranged(name, range, final) }));
-      }
+      if (!drawn.has(name)) drawn.set(name, histogram({ column: name, about: named(name), onrange: (range) => set(withCondition(conditions, name, isRange(range) ? { column: name, ...range } : null)) }));
     }
-    replace(plots, shown.map((name) => drawn.get(name).element));
-    if (!shown.length) replace(plots, h("p", { class: "quiet pad" }, "Tick a signal on the left."));
+    replace(plots, shown.length ? shown.map((name) => drawn.get(name).element) : h("p", { class: "quiet pad" }, "Tick a signal on the left."));
   }
 
-  const refresh = settled(60, async () => {
-    cutPanel();
-    const found = await ask((signal) => post(`/decisions/${ledger}/histograms`, { columns: shown.slice(0, 20), conditions }, signal)).catch((problem) => {
-      replace(panel, trouble(problem, refresh.now));
-    });
-    if (!found) return;
-    replace(matching, h("b", {}, count(found.matching)), ` of ${count(found.total)} samples, ${share(found.matching, found.total)}`);
-    for (const one of found.histograms) drawn.get(one.column)?.show(one, condition(one.column));
-    drawFacets();
+  // One round after the other, however quickly a bound is dragged.
+  const refresh = paced(async () => {
+    ticks.refresh();
+    await Promise.all([histograms(), cut()]);
   });
 
-  async function drawFacets() {
-    const wanted = ["verdict", "dropped_by"].filter((name) => categories.some((one) => one.name === name));
-    const found = await Promise.all(wanted.map((column) => post(`/decisions/${ledger}/facets`, { column, conditions, most: 30 }).catch(() => [])));
-    replace(facets, wanted.map((column, at) => facet(column, found[at], conditions.find((one) => one.column === column)?.one_of ?? [], (labels) => {
-      conditions = withCondition(conditions, column, labels.length ? { column, one_of: labels } : null);
-      refresh.now();
-      drawTop();
-    })));
+  async function histograms() {
+    try {
+      const asked = conditions;
+      const pieces = [];
+      for (let at = 0; at === 0 || at < shown.length; at += AT_ONCE) {
+        pieces.push(await post(`/decisions/${ledger}/histograms`, { columns: shown.slice(at, at + AT_ONCE), conditions: asked }));
+      }
+      const [found] = pieces;
+      replace(matching, h("b", {}, count(found.matching)), ` of ${count(found.total)} samples, ${share(found.matching, found.total)}`);
+      for (const one of pieces.flatMap((piece) => piece.histograms)) drawn.get(one.column)?.show(one, range(one.column));
+      plots.querySelector(".trouble")?.remove();
+    } catch (problem) {
+      if (!plots.querySelector(".trouble")) plots.prepend(trouble(problem, refresh));
+    }
   }
 
-  let step = null;
-  async function cutPanel() {
-    const bound = conditions.find((one) => one.column === active && (one.at_least !== undefined || one.at_most !== undefined));
+  function range(column) {
+    const found = conditions.find((one) => one.column === column && isRange(one));
+    return found ? { at_least: found.at_least ?? undefined, at_most: found.at_most ?? undefined } : {};
+  }
+
+  async function cut() {
+    const bound = conditions.findLast((one) => isRange(one) && named(one.column));
     if (!bound) {
-      replace(panel, h("h2", {}, "What a cut would do"), h("p", { class: "quiet" }, "Draw a range on a histogram: here you see how many samples would pass, which concepts lose most, and the samples nearest to the bound. Nothing is run."));
+      replace(panel, h("h2", {}, "What a cut would do"), h("p", { class: "quiet" }, "Draw a range on a histogram, or type a bound: here you see how many samples would pass, which concepts lose most, and the samples nearest to the bound. Nothing is run."),
+        h("p", { class: "quiet" }, "Dashed lines are the bounds of the recipe; a click on a filter below its histogram begins there."));
       return;
     }
-    const readers = columns.find((one) => one.name === bound.column).read_by;
-    if (!readers.includes(step)) step = readers[0] ?? null;
-    const others = conditions.filter((one) => one !== bound && !["verdict", "dropped_by"].includes(one.column));
-    const found = await askCut((signal) => post(`/decisions/${ledger}/cut`, { bound, step, conditions: others, examples: 8 }, signal)).catch((problem) => {
-      replace(panel, trouble(problem));
-    });
-    if (!found) return;
-    const choice = h("select", { "aria-label": "Where the cut stands" }, readers.map((name) => h("option", { value: name, selected: name === step }, `in place of ${name}`)), h("option", { value: "", selected: step === null }, "after all filters"));
+    const readers = named(bound.column).read_by;
+    const step = place === END ? null : readers.includes(place) ? place : (readers[0] ?? null);
+    const others = conditions.filter((one) => one !== bound && one.column !== "verdict" && one.column !== "dropped_by");
+    try {
+      const found = await post(`/decisions/${ledger}/cut`, { bound, step, conditions: others, examples: EXAMPLES });
+      drawCut(found, bound, step, readers);
+    } catch (problem) {
+      replace(panel, trouble(problem, refresh));
+    }
+  }
+
+  function drawCut(found, bound, step, readers) {
+    const choice = h("select", { "aria-label": "Where the cut stands" }, readers.map((name) => h("option", { value: name, selected: name === step }, `in place of ${name}`)), h("option", { value: END, selected: step === null }, "after all filters"));
     choice.addEventListener("change", () => {
-      step = choice.value || null;
-      readers.includes(step) || readers.unshift(null);
-      cutPanel();
+      place = choice.value;
+      written();
+      refresh();
     });
-    const change = found.passing - found.now;
-    replace(panel, h("h2", {}, "What this cut would do"), h("p", {}, choice),
+    const focused = panel.contains(document.activeElement) && document.activeElement.matches("select");
+    const label = { label: bound.column };
+    replace(panel, h("h2", {}, "What this cut would do"), choice,
       h("p", { class: "big" }, h("b", {}, count(found.passing)), ` of ${count(found.reaching)} pass`), meter(found.passing, found.reaching),
-      h("p", { class: "quiet" }, step ? `${change >= 0 ? "+" : "−"}${count(Math.abs(change))} against ${step} as it ran` : `the recipe keeps ${count(found.now)} of them now`),
-      found.approximate.length ? h("p", { class: "hint" }, `${found.approximate.join(", ")}: as fitted before; a run fits anew.`) : null,
-      found.concepts.length ? h("div", {}, h("h3", {}, "Concepts that lose most"), h("ul", { class: "losses" }, found.concepts.map((one) => h("li", {}, h("span", { dir: "auto", class: "label" }, one.concept), meter(one.after, one.before), h("span", { class: "quiet" }, `−${count(one.before - one.after)}`))))) : null,
-      h("h3", {}, "Just inside"), found.inside.length ? grid(ledger, found.inside, (one) => ({ value: one.at, label: bound.column })) : h("p", { class: "quiet" }, "none"),
-      h("h3", {}, "Just outside"), found.outside.length ? grid(ledger, found.outside, (one) => ({ value: one.at, label: bound.column })) : h("p", { class: "quiet" }, "none"));
-    announce(`${number(found.passing)} of ${number(found.reaching)} samples would pass`);
+      h("p", {}, step ? [h("span", { class: found.passing < found.now ? "less" : "more" }, change(found.passing - found.now)), ` against ${step} as it ran`] : `The recipe keeps ${count(found.now)} of them now.`),
+      found.approximate.length ? h("p", { class: "hint" }, `A guess: ${found.approximate.join(", ")} depend on what reaches them; what they never compared counts as kept.`) : null,
+      found.concepts.length ? h("div", {}, h("h3", {}, "Concepts that lose most"), h("ul", { class: "losses" }, found.concepts.slice(0, CONCEPTS).map((one) => h("li", { title: `${count(one.before)} before, ${count(one.after)} after` }, h("span", { dir: "auto", class: "label" }, one.concept), meter(one.after, one.before), h("span", { class: "quiet" }, change(one.after - one.before)))))) : null,
+      [["Just inside", found.inside], ["Just outside", found.outside]].map(([title, samples]) => [h("h3", {}, title), samples.length ? grid(ledger, samples, (one) => ({ value: one.at, ...label })) : h("p", { class: "quiet" }, "none")]));
+    if (focused) choice.focus();
+    announce(`${count(found.passing)} of ${count(found.reaching)} samples would pass`);
   }
 
   drawTop();
   drawList();
   drawPlots();
-  refresh.now();
+  await refresh();
 }
