@@ -27,6 +27,7 @@ Found = TypeVar("Found")
 Values = NDArray[np.float32] | NDArray[np.float64]
 
 MOST_BYTES = 2 << 30
+MOST_MASKS = 12
 MOST_LABELS = 10_000  # of a category; texts with more are for reading, not for counting
 EXACT_IN_FLOAT32 = 1 << 24
 _READERS = 2
@@ -37,10 +38,11 @@ class Labels:
     """A column of few texts.
 
     Attributes:
-        codes: (n,) int32, -1 for null; labels: what they stand for, sorted.
+        codes: (n,) integers, as small as the labels allow, -1 for null; labels: what they stand
+            for, sorted.
     """
 
-    codes: NDArray[np.int32]
+    codes: NDArray[np.integer[Any]]
     labels: tuple[str, ...]
 
 
@@ -75,6 +77,7 @@ class Columns:
         self.rows = int(self.bounds[-1])
         self._most_bytes = most_bytes
         self._held: OrderedDict[tuple[str, str], tuple[Any, int]] = OrderedDict()
+        self._masks: OrderedDict[str, NDArray[np.bool_]] = OrderedDict()
         self._lock = threading.Lock()
         self._loading: dict[tuple[str, str], threading.Lock] = {}
 
@@ -146,6 +149,23 @@ class Columns:
     def uids(self) -> NDArray[np.uint64]:
         """(n,) the first halves of the uids, to find rows by."""
         return self.held(("uids", ""), lambda: self._gathered(self.place("uid"), _halves, np.dtype("u8")))
+
+    def mask(self, condition: str, make: Callable[[], NDArray[np.bool_]]) -> NDArray[np.bool_]:
+        """The rows that meet a condition: the last few are kept, apart from columns.
+
+        A page, a count and several histograms ask for the same ones; a dragged bound makes many that
+        nobody asks for again.
+        """
+        with self._lock:
+            if condition in self._masks:
+                self._masks.move_to_end(condition)
+                return self._masks[condition]
+        found = make()
+        with self._lock:
+            self._masks[condition] = found
+            while len(self._masks) > MOST_MASKS:
+                self._masks.popitem(last=False)
+        return found
 
     def held(self, key: tuple[str, str], make: Callable[[], Found]) -> Found:
         """What was made before under this key, or is made now; the least used go first."""
@@ -221,7 +241,7 @@ class Columns:
             values = self.numbers(name)
             known = ~np.isnan(values)
             found, places = np.unique(values[known], return_inverse=True)
-            codes = np.full(self.rows, -1, np.int32)
+            codes = np.full(self.rows, -1, _smallest(len(found)))
             codes[known] = places
             return Labels(codes, tuple(str(int(value)) for value in found))
 
@@ -236,9 +256,10 @@ class Columns:
         if len(known) > MOST_LABELS:
             raise _too_many(name)
         codes = {label: code for code, label in enumerate(known)}
-        whole = np.empty(self.rows, np.int32)
+        kind = _smallest(len(known))
+        whole = np.empty(self.rows, kind)
         for number, (labels, found) in enumerate(parts):
-            table = np.array([*(codes[label] for label in labels), -1], np.int32)
+            table = np.array([*(codes[label] for label in labels), -1], kind)
             whole[self.bounds[number] : self.bounds[number + 1]] = table[found]
         return Labels(whole, tuple(known))
 
@@ -283,6 +304,13 @@ def _encoded(column: pa.Array, name: str) -> tuple[list[str], NDArray[np.int32]]
         raise _too_many(name)
     codes: NDArray[np.int32] = pc.fill_null(texts.indices, -1).to_numpy(zero_copy_only=False)
     return texts.dictionary.to_pylist(), codes
+
+
+def _smallest(labels: int) -> type[np.signedinteger[Any]]:
+    """The smallest type that holds -1 and so many codes."""
+    if labels <= np.iinfo(np.int8).max:
+        return np.int8
+    return np.int16 if labels <= np.iinfo(np.int16).max else np.int32
 
 
 def _too_many(name: str) -> QueryError:

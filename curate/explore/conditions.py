@@ -19,12 +19,12 @@ class Condition(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     column: str = Field(min_length=1, max_length=200, description="A column, as /columns lists it.")
-    at_least: float | None = Field(default=None, description="Lowest value that meets it.")
-    at_most: float | None = Field(default=None, description="Highest value that meets it.")
+    at_least: float | None = Field(default=None, strict=True, description="Lowest value that meets it.")
+    at_most: float | None = Field(default=None, strict=True, description="Highest value that meets it.")
     one_of: tuple[str, ...] | None = Field(
         default=None, max_length=MOST_LABELS, description="Texts that meet it; booleans as true, false."
     )
-    missing: bool | None = Field(default=None, description="True: no value; false: any value.")
+    missing: bool | None = Field(default=None, strict=True, description="True: no value; false: any value.")
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> Self:

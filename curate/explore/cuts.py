@@ -84,10 +84,14 @@ def cut(
 
 def alive(explorer: Explorer, steps: Sequence[Step]) -> Mask:
     """The readable rows that the stored votes of these steps keep: (n,) bool."""
-    found = explorer.columns.held(("alive", ""), lambda: _readable(explorer))
-    for step in steps:
-        found = found & _kept_by(explorer, step)
-    return found
+
+    def kept() -> Mask:
+        found = explorer.columns.categories("failure").codes < 0
+        for step in steps:
+            found &= _kept_by(explorer, step)
+        return found
+
+    return explorer.columns.mask(f"kept by {[step.name for step in steps]}", kept)
 
 
 def concept_column(explorer: Explorer) -> str | None:
@@ -99,10 +103,6 @@ def concept_column(explorer: Explorer) -> str | None:
     return next((name for name in explorer.columns.places if name.endswith("/cluster_id")), None)
 
 
-def _readable(explorer: Explorer) -> Mask:
-    return explorer.columns.categories("failure").codes < 0
-
-
 def _kept_by(explorer: Explorer, step: Step) -> Mask:
     """The rows that a step's stored vote keeps; those that it could not judge by its `on_null`.
 
@@ -112,12 +112,10 @@ def _kept_by(explorer: Explorer, step: Step) -> Mask:
     if step.rule.only_tag:
         return np.ones(explorer.rows, np.bool_)
     votes = explorer.columns.categories(f"votes.{step.name}")
-    keeps = [code for code, label in enumerate(votes.labels) if label == "true"]
+    keep = votes.labels.index("true") if "true" in votes.labels else None
+    found = np.zeros(explorer.rows, np.bool_) if keep is None else votes.codes == keep
     if step.rule.on_null == "keep":
-        keeps.append(-1)
-    found = np.zeros(explorer.rows, np.bool_)
-    for code in keeps:
-        found |= votes.codes == code
+        found |= votes.codes < 0
     if step.rule.relation is not None:
         stoppers = explorer.columns.categories("dropped_by")
         others = [code for code, label in enumerate(stoppers.labels) if label != step.name]

@@ -80,8 +80,7 @@ class Explorer:
         return found
 
     def _met(self, condition: Condition) -> Mask:
-        # The last few are kept: a page, a count and several histograms ask for the same ones.
-        return self.columns.held(("mask", condition.model_dump_json()), lambda: self._compared(condition))
+        return self.columns.mask(condition.model_dump_json(), lambda: self._compared(condition))
 
     def _compared(self, condition: Condition) -> Mask:
         name = condition.column
@@ -91,7 +90,7 @@ class Explorer:
         if condition.one_of is not None:
             labels = self.columns.categories(name)
             wanted = [code for code, label in enumerate(labels.labels) if label in condition.one_of]
-            found: Mask = np.isin(labels.codes, np.array(wanted, np.int32), kind="table")
+            found: Mask = np.isin(labels.codes, np.array(wanted, labels.codes.dtype), kind="table")
             return found
         values = self.columns.numbers(name)
         # Scalars take the column's precision, as they do where filters compare.
@@ -176,4 +175,5 @@ class Explorer:
 def count_labels(labels: Labels, mask: Mask | None) -> NDArray[np.int64]:
     """Rows of each label: (labels,) int64; rows without one are not counted."""
     codes = labels.codes if mask is None else labels.codes[mask]
-    return np.bincount(codes + 1, minlength=len(labels.labels) + 1)[1:].astype(np.int64)
+    counted = np.bincount(codes.astype(np.int64) + 1, minlength=len(labels.labels) + 1)
+    return counted[1:].astype(np.int64)

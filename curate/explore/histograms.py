@@ -14,6 +14,7 @@ BINS = 128
 TAIL = 0.001  # of the values lies in each outermost bin, which reaches to the end
 SAMPLED = 200_000
 MISSING = np.uint8(255)
+_OUTSIDE = np.uint8(254)
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,13 @@ class Binned:
 
         Returns: (bins,) int64, and a number.
         """
-        codes = self.codes if mask is None else self.codes[mask]
-        counted = np.bincount(codes, minlength=int(MISSING) + 1).astype(np.int64)
-        return counted[: self.bins], int(counted[MISSING])
+        codes = self.codes if mask is None else np.where(mask, self.codes, _OUTSIDE)
+        # Two codes are counted as one number: half as many, and numpy widens what it counts eightfold.
+        even = len(codes) // 2 * 2
+        pairs = np.bincount(codes[:even].view(np.uint16), minlength=1 << 16).reshape(256, 256)
+        counted = pairs.sum(axis=0) + pairs.sum(axis=1)
+        counted += np.bincount(codes[even:], minlength=256)
+        return counted[: self.bins].astype(np.int64), int(counted[MISSING])
 
 
 def binned(values: Values) -> Binned:

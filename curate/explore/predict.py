@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,13 +137,17 @@ def fates(explorer: Explorer) -> Fates:
 
 
 def _fates(
-    verdict: NDArray[np.int32], verdicts: Sequence[str], by: NDArray[np.int32], filters: Sequence[str]
+    verdict: NDArray[np.integer[Any]],
+    verdicts: Sequence[str],
+    by: NDArray[np.integer[Any]],
+    filters: Sequence[str],
 ) -> Fates:
     words = {"keep": "kept", "drop": "dropped", "quarantine": "quarantined", "failed": "failed"}
     width = len(filters) + 1
     names = [words[one] + (f" by {name}" if name else "") for one in verdicts for name in ("", *filters)]
     missing = [name for name in ("kept", "failed") if name not in names]
-    return Fates((verdict * width + by + 1).astype(np.int32), (*names, *missing))
+    codes = verdict.astype(np.int32) * np.int32(width) + by + np.int32(1)
+    return Fates(codes.astype(np.int32), (*names, *missing))
 
 
 def _configured(explorer: Explorer, steps: Sequence[Step]) -> tuple[DecideConfig, list[str], set[str]]:
@@ -168,10 +173,14 @@ def _configured(explorer: Explorer, steps: Sequence[Step]) -> tuple[DecideConfig
             relations[step.name] = manifest["relations"][step.name]
             if changed:
                 guessed.add(step.name)
-                notes.append(f"{step.name} is judged by what was compared before the change")
+                notes.append(
+                    f"{step.name} is judged by what was compared before the change; "
+                    "what it never compared counts as kept"
+                )
         changed = changed or known is None or known.rule != step.rule
         _check_columns(step, writers)
-        chosen.append(Step(step.name, step.rule))
+        rule = step.rule.model_copy(update={"on_null": "keep"}) if step.name in guessed else step.rule
+        chosen.append(Step(step.name, rule))
     return DecideConfig(explorer.decision.store, writers, tuple(chosen), "", relations), notes, guessed
 
 
