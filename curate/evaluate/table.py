@@ -56,4 +56,4 @@ def spread(shares: Sequence[float], sign: str = "") -> str:
     mean = f"{100 * sum(shares) / len(shares):{sign}.1f}"
     if len(shares) == 1:
         return mean
-    return f"{mean}\n{100 * min(shares):{sign}.1f}..{100 * max(shares):{sign}.1f}"
+    return f"{mean}\n{100 * min(shares):.1f}..{100 * max(shares):.1f}"

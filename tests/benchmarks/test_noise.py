@@ -7,9 +7,9 @@ import pytest
 
 from benchmarks.noise import (
     Figures,
+    better,
     figures,
     fused_less_best,
-    not_better,
     rank_correlation,
     swap_table,
     table,
@@ -154,9 +154,10 @@ def test_pools_stand_side_by_side() -> None:
     assert "no answer" in lines[3]
 
 
-def test_who_does_not_beat_the_first_is_named() -> None:
+def test_who_beats_the_first_is_named() -> None:
     found = {"first": GOOD, "same": GOOD.copy(), "better": BETTER, "silent": REFUSED}
-    assert not_better(found) == ["same", "silent"]
+    assert better(found) == ["better"]
+    assert better({"first": REFUSED, "better": BETTER}) == []
 
 
 def test_fused_detectors_are_compared_with_the_best_single_one() -> None:
