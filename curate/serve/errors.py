@@ -48,6 +48,11 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
+def file_answer(*kinds: str) -> dict[int | str, dict[str, Any]]:
+    """What a route may answer that sends a file of one of these types."""
+    return {**PROBLEMS, 200: {"content": {kind: {} for kind in kinds}, "description": "a file"}}
+
+
 def add_handlers(app: FastAPI) -> None:
     """Makes the application answer with messages."""
 

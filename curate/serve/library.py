@@ -14,7 +14,7 @@ from filters.core.errors import QueryError, StoreError
 from transforms.storage import redact
 from transforms.store import Store
 
-_OPEN = 3  # decisions whose columns are in memory
+_OPEN = 2  # decisions whose columns are in memory
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Library:
 
     store: Store
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    most_bytes: int = 2 << 30
+    most_bytes: int = 5 << 29
     _open: OrderedDict[str, Explorer] = field(default_factory=OrderedDict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 

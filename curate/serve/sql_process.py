@@ -53,7 +53,17 @@ class SqlProcess:
         self._place = place
         self._bounds = bounds
         self._process: subprocess.Popen[bytes] | None = None
+        self._answers = False  # whether the process has started so far that it gave an answer
         self._turn = threading.Lock()
+
+    def prepare(self) -> None:
+        """Starts the process where there is none, without waiting for it: a question will follow."""
+        if self._turn.acquire(blocking=False):
+            try:
+                if self._ended():
+                    self._started()
+            finally:
+                self._turn.release()
 
     def ask(self, ledger: str, sql: str, rows: int | None = None) -> Answer:
         """The answer to one SELECT over the views of a decision.
@@ -81,17 +91,17 @@ class SqlProcess:
 
     def _answer(self, question: Mapping[str, Any]) -> Answer:
         started = time.perf_counter()
-        fresh = self._process is None or self._process.poll() is not None
-        process = self._started() if fresh else self._process
+        process = self._started() if self._ended() else self._process
         if process is None or process.stdin is None or process.stdout is None:
             raise TypeError(process)
-        patience = self._bounds.seconds + GRACE_SECONDS + (START_SECONDS if fresh else 0)
+        patience = self._bounds.seconds + GRACE_SECONDS + (0 if self._answers else START_SECONDS)
         try:
             process.stdin.write(json.dumps(question).encode() + b"\n")
             process.stdin.flush()
             self._wait(process.stdout, process.pid, patience)
             header = json.loads(_line(process.stdout))
             body = _exactly(process.stdout, header.get("bytes", 0))
+            self._answers = True
         except TimeoutError as cause:
             self.close()
             msg = f"stopped after {self._bounds.seconds:g} s: ask for less, or aggregate first"
@@ -124,8 +134,12 @@ class SqlProcess:
                 if _resident(pid) > most:
                     raise MemoryError(most)
 
+    def _ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
     def _started(self) -> subprocess.Popen[bytes]:
         self.close()
+        self._answers = False
         command = [sys.executable, "-m", "curate.serve.sql_process"]
         self._process = subprocess.Popen(  # noqa: S603  (our own module, no arguments)
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0

@@ -13,10 +13,14 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from curate.serve.app import make_app
+from curate.serve.library import Library
+from curate.serve.settings import Service
 from tests.compared import HOSTILE, compared_pool
 from tests.pools import photo
 from tests.running import ask
-from tests.serve.conftest import client_of
+from tests.serve.conftest import BOUNDS, HERE, client_of
+from transforms.store import Store
 
 
 def get(client: TestClient, path: str) -> Any:
@@ -177,6 +181,18 @@ def test_sql_and_its_files(client: TestClient, ledger: str) -> None:
     assert "one SELECT" in refused(client, f"/api/decisions/{ledger}/sql", {"sql": "DROP VIEW samples"}, 400)
 
 
+def test_reading_the_schema_prepares_for_sql(store: Path, ledger: str) -> None:
+    service = Service(Library(Store.at(str(store))), BOUNDS)
+    with TestClient(make_app(service), base_url=HERE) as client:
+        get(client, f"/api/decisions/{ledger}/schema")
+        process = service.sql._process
+        assert process is not None
+        found = post(client, f"/api/decisions/{ledger}/sql", {"sql": "SELECT count(*) FROM samples"})
+        assert found["rows"] == [[26]]
+        assert service.sql._process is process
+    assert process.poll() is not None
+
+
 def test_selections_are_saved(client: TestClient, ledger: str, store: Path) -> None:
     kept = {"conditions": [{"column": "verdict", "one_of": ["keep"]}]}
     whole = client.post(f"/api/decisions/{ledger}/subset", json=kept)
@@ -219,6 +235,18 @@ def test_a_changed_recipe_is_predicted_exactly(client: TestClient, ledger: str, 
         (one["before"], one["after"], one["samples"]) for one in found["changes"]
     ]
     assert sum(one["samples"] for one in compared["changes"]) == 26 - compared["same"]
+
+
+def test_what_was_never_compared_is_predicted_to_be_kept(client: TestClient, ledger: str) -> None:
+    text = get(client, f"/api/decisions/{ledger}/recipe")["text"]
+    looser = text.replace("at_least: 30", "at_least: 10")
+    assert looser != text
+    found = post(client, f"/api/decisions/{ledger}/predict", {"text": looser})
+    assert any("what it never compared counts as kept" in one for one in found["notes"])
+    assert not all(one["exact"] for one in found["filters"])
+    assert [(one["before"], one["after"], one["samples"]) for one in found["changes"]] == [
+        ("dropped by min_side_pixels", "kept", 2)
+    ]
 
 
 def test_a_recipe_that_is_wrong_is_refused_with_its_lines(client: TestClient, ledger: str) -> None:

@@ -229,8 +229,9 @@ def columns(explorer: WithExplorer) -> list[ColumnItem]:
 
 
 @router.get("/decisions/{ledger}/schema")
-def schema(explorer: WithExplorer) -> dict[str, list[ViewColumn]]:
+def schema(explorer: WithExplorer, service: WithService) -> dict[str, list[ViewColumn]]:
     """The views of SQL, and what their columns mean."""
+    service.sql.prepare()  # who reads this asks next
     return {
         view: [ViewColumn(name=name, meaning=meaning, unit=unit) for name, meaning, unit in described]
         for view, described in describe_views(explorer.decision).items()

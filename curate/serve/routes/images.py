@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from curate.explore.explorer import Explorer
-from curate.serve.errors import PROBLEMS, AbsentError
+from curate.serve.errors import AbsentError, file_answer
 from curate.serve.settings import WithExplorer, WithService
 from transforms.thumbnails import read_original, thumbnail
 
@@ -24,10 +24,7 @@ PLACE = ["uid", "shard", "sample_offset", "image_offset", "image_bytes"]
 @router.get(
     "/decisions/{ledger}/images/{number}",
     response_class=Response,
-    responses={
-        **PROBLEMS,
-        200: {"content": {"image/jpeg": {}, "image/svg+xml": {}}, "description": "a JPEG"},
-    },
+    responses=file_answer("image/jpeg", "image/svg+xml"),
 )
 def image(
     number: int,

@@ -22,6 +22,7 @@ from filters.core.errors import QueryError
 router = APIRouter(tags=["samples"])
 
 MOST_FOUND = 200
+MOST_QUERY = 4000  # characters: written with % they fit into the 64 KiB that a request line may have
 LISTED: TypeAdapter[list[Condition]] = TypeAdapter(Conditions)
 MOST_BYTES = 64  # of a value that are shown: a hash is, a thumbnail's pixels are not
 
@@ -31,9 +32,9 @@ class SamplesQuestion(BaseModel):
 
     conditions: Conditions
     sort: str | None = None
-    descending: bool = False
-    offset: int = Field(default=0, ge=0, le=2_000_000_000)
-    limit: int = Field(default=60, ge=0, le=MOST_FOUND)
+    descending: bool = Field(default=False, strict=True)
+    offset: int = Field(default=0, ge=0, le=2_000_000_000, strict=True)
+    limit: int = Field(default=60, ge=0, le=MOST_FOUND, strict=True)
     columns: list[str] = Field(default_factory=list, max_length=20)
 
 
@@ -50,7 +51,7 @@ class SearchQuestion(BaseModel):
     text: str | None = Field(default=None, min_length=1, max_length=2000)
     like: str | None = Field(default=None, min_length=1, max_length=200)
     conditions: Conditions
-    k: int = Field(default=60, ge=1, le=MOST_FOUND)
+    k: int = Field(default=60, ge=1, le=MOST_FOUND, strict=True)
 
 
 class SampleAnswer(BaseModel):
@@ -122,7 +123,9 @@ def search_image(
     service: WithService,
     content: Annotated[bytes, Body(media_type="application/octet-stream")],
     k: Annotated[int, Query(ge=1, le=MOST_FOUND)] = 60,
-    conditions: Annotated[str, Query(max_length=20_000, description="Conditions, as a JSON list.")] = "[]",
+    conditions: Annotated[
+        str, Query(max_length=MOST_QUERY, description="Conditions, as a JSON list.")
+    ] = "[]",
 ) -> SamplesAnswer:
     """The nearest neighbours of a picture: the body is the encoded image, at most 20 MiB."""
     try:

@@ -49,7 +49,7 @@ class FacetsQuestion(BaseModel):
 
     column: str
     conditions: Conditions
-    most: int = Field(default=50, ge=1, le=1000)
+    most: int = Field(default=50, ge=1, le=1000, strict=True)
 
 
 class FacetItem(BaseModel):
@@ -66,7 +66,7 @@ class CutQuestion(BaseModel):
     bound: Condition
     step: str | None = None
     conditions: Conditions
-    examples: int = Field(default=12, ge=0, le=60)
+    examples: int = Field(default=12, ge=0, le=60, strict=True)
 
 
 class LossItem(BaseModel):

@@ -14,7 +14,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from curate.serve.errors import PROBLEMS
+from curate.serve.errors import file_answer
 from curate.serve.settings import WithExplorer, WithService
 
 router = APIRouter(tags=["sql"])
@@ -28,7 +28,7 @@ class SqlQuestion(BaseModel):
     """One SELECT over the views that /schema describes."""
 
     sql: str = Field(min_length=1, max_length=100_000)
-    limit: int = Field(default=SHOWN_ROWS, ge=1, le=10_000)
+    limit: int = Field(default=SHOWN_ROWS, ge=1, le=10_000, strict=True)
 
 
 class SqlColumn(BaseModel):
@@ -50,7 +50,7 @@ class SqlAnswer(BaseModel):
 class DownloadQuestion(SqlQuestion):
     """The same, as a file."""
 
-    limit: int = Field(default=10_000, ge=1, le=10_000)
+    limit: int = Field(default=10_000, ge=1, le=10_000, strict=True)
     format: Literal["csv", "json", "parquet"] = "csv"
 
 
@@ -67,7 +67,7 @@ def ask(asked: SqlQuestion, explorer: WithExplorer, service: WithService) -> Sql
 @router.post(
     "/decisions/{ledger}/sql/download",
     response_class=Response,
-    responses={**PROBLEMS, 200: {"content": {"application/octet-stream": {}}, "description": "a file"}},
+    responses=file_answer("text/csv", "application/x-ndjson", "application/vnd.apache.parquet"),
 )
 def download(asked: DownloadQuestion, explorer: WithExplorer, service: WithService) -> Response:
     """The answer to one SELECT as a file: CSV, JSON lines or Parquet; at most 10,000 rows."""
@@ -86,7 +86,7 @@ def plain_cell(value: Any) -> Any:
         return {str(key): plain_cell(one) for key, one in value.items()}
     if value is None or isinstance(value, bool) or _fits(value):
         return value
-    text = str(value)
+    text = value.hex() if isinstance(value, bytes) else str(value)
     return text if len(text) <= CELL else text[:CELL] + "…"
 
 

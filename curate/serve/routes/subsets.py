@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from curate.explore.explorer import Explorer, Rows
-from curate.serve.errors import PROBLEMS
+from curate.serve.errors import file_answer
 from curate.serve.routes.signals import Conditions
 from curate.serve.settings import WithExplorer, WithService
 from filters.core.errors import QueryError
@@ -36,7 +36,7 @@ class SubsetQuestion(BaseModel):
 @router.post(
     "/decisions/{ledger}/subset",
     response_class=Response,
-    responses={**PROBLEMS, 200: {"content": {"application/octet-stream": {}}, "description": "a file"}},
+    responses=file_answer("application/octet-stream", "text/plain", "application/vnd.apache.parquet"),
 )
 def subset(asked: SubsetQuestion, explorer: WithExplorer, service: WithService) -> Response:
     """The selection as a file; the header `x-count` says how many samples it holds."""

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { h, replace } from "./dom.js";
-import { count } from "./format.js";
+import { count, samplesOf } from "./format.js";
 import { card, empty, meter, skeleton, table, trouble } from "./parts.js";
 import { note } from "./route.js";
 
@@ -106,6 +106,6 @@ function withHeads(lines) {
 export function changes(ledger, found) {
   if (!found.length) return h("p", { class: "quiet" }, "No sample fares differently.");
   return h("div", { class: "groups" }, found.map((one) => h("section", { class: "card group" },
-    h("header", {}, h("h3", {}, `${one.before} → ${one.after}`), h("span", { class: "grow" }), h("span", {}, `${count(one.samples)} ${one.samples === 1 ? "sample" : "samples"}`)),
+    h("header", {}, h("h3", {}, `${one.before} → ${one.after}`), h("span", { class: "grow" }), h("span", {}, samplesOf(one.samples))),
     h("div", { class: "grid tight" }, one.examples.map((sample) => card(ledger, sample))))));
 }

@@ -11,7 +11,7 @@ const NAMES = new Set(["uid", "key", "caption", "url", "bound", "failure_detail"
 
 // Columns that can be ticked: the verdict first, votes and shards last.
 function tickable(columns, opened) {
-  const found = columns.filter((one) => (one.kind === "category" || one.kind === "text") && !NAMES.has(one.name) && !/_(hash|pdq|phash)$/.test(one.name));
+  const found = columns.filter((one) => (one.kind === "category" || one.kind === "text") && !NAMES.has(one.name.split("/").at(-1)) && !/_(hash|pdq|phash)$/.test(one.name));
   const rank = ({ name }) => (FIRST.includes(name) ? FIRST.indexOf(name) : opened.includes(name) ? 2 : name.startsWith("votes.") ? 4 : name === "shard" ? 5 : 3);
   return found.sort((one, other) => rank(one) - rank(other)).map((one) => one.name);
 }
@@ -35,7 +35,8 @@ export function facets({ ledger, columns, opened = [], read, onchange }) {
         const found = await ask((signal) => post(`/decisions/${ledger}/facets`, { column, conditions: read(), most: MOST }, signal));
         if (found) draw(found);
       } catch (problem) {
-        replace(list, h("li", { class: "quiet" }, problem.message));
+        // What is wrong with a condition, or the service, is said where the samples stand.
+        replace(list, h("li", { class: "quiet" }, problem.message.startsWith(`column '${column}'`) ? problem.message : "not counted"));
       }
     }
 

@@ -4,6 +4,8 @@ const whole = new Intl.NumberFormat("en");
 
 export const count = (value) => whole.format(value);
 
+export const samplesOf = (value) => `${count(value)} ${value === 1 ? "sample" : "samples"}`;
+
 export function short(value) {
   if (value >= 1e9) return `${(value / 1e9).toPrecision(3)} G`;
   if (value >= 1e6) return `${(value / 1e6).toPrecision(3)} M`;

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { h, replace } from "./dom.js";
-import { count, number, share } from "./format.js";
+import { count, number, samplesOf, share } from "./format.js";
 import { card, empty, meter, skeleton, trouble } from "./parts.js";
 import { inCluster, note, samplesWith } from "./route.js";
 
@@ -10,9 +10,9 @@ const PAGE = 24;
 const ORDERS = { samples: "largest first", smallest: "smallest first", kept_share: "least kept first", most_kept: "most kept first", density: "densest first" };
 
 // A page of groups after the other. `read(offset, limit)` gives { total, items }.
-async function pages(place, { read, draw, nothing, counted }) {
+async function pages(place, { read, draw, nothing, counted, className = "" }) {
   let offset = 0;
-  const list = h("div", { class: "groups" });
+  const list = h("div", { class: `groups ${className}` });
   const end = h("div", { class: "end" });
   const more = h("button", { onclick: load }, "Show more");
   replace(place, skeleton(16));
@@ -63,7 +63,7 @@ export async function clusters(main, { ledger, values }) {
   }
 
   const draw = (one) => h("section", { class: "card group" },
-    h("header", {}, h("h3", {}, h("a", { href: inCluster(one.step, one.cluster_id) }, `Cluster ${one.cluster_id}`)), h("span", { class: "quiet label" }, one.words.length ? one.words.join(", ") : one.step), h("span", { class: "grow" }), h("span", {}, `${count(one.samples)} samples, ${share(one.kept, one.samples)} kept`)),
+    h("header", {}, h("h3", {}, h("a", { href: inCluster(one.step, one.cluster_id) }, `Cluster ${one.cluster_id}`)), h("span", { class: "quiet label" }, one.words.length ? one.words.join(", ") : one.step), h("span", { class: "grow" }), h("span", {}, `${samplesOf(one.samples)}, ${share(one.kept, one.samples)} kept`)),
     meter(one.kept, one.samples),
     h("p", { class: "quiet small-text" }, one.words.length ? `${one.step}; ` : "", one.mean_distance === null ? "" : `mean distance to the centroid ${number(one.mean_distance)}`),
     montage(ledger, one.examples));
@@ -73,7 +73,7 @@ export async function clusters(main, { ledger, values }) {
     await pages(body, {
       draw,
       nothing: ["No clusters", "No filter of this recipe makes clusters: prune_clusters and drop_near_duplicates do."],
-      counted: (many) => { total.textContent = `${count(many)} of them`; },
+      counted: (many) => { total.textContent = many ? `${count(many)} of them` : ""; },
       read: async (offset, limit) => {
         const found = await get(`/decisions/${ledger}/clusters?order=${order}&offset=${offset}&limit=${limit}${step ? `&step=${encodeURIComponent(step)}` : ""}`);
         steps = found.steps;
@@ -89,10 +89,15 @@ export async function clusters(main, { ledger, values }) {
 export async function duplicates(main, { ledger }) {
   const total = h("span", { class: "matching" });
   const body = h("div", {});
-  replace(main, h("div", { class: "top" }, h("h1", {}, "Duplicates"), total, h("span", { class: "grow" }), h("span", { class: "quiet" }, "The first of each group passed the filter, the others were dropped as its copies.")), body);
+  const about = h("span", { class: "quiet", hidden: true }, "The first of each group passed the filter, the others were dropped as its copies.");
+  replace(main, h("div", { class: "top" }, h("h1", {}, "Duplicates"), total, h("span", { class: "grow" }), about), body);
   await pages(body, {
+    className: "small",
     nothing: ["No duplicates", "No filter of this recipe dropped a sample as a copy of another."],
-    counted: (many) => { total.textContent = `${count(many)} ${many === 1 ? "group" : "groups"}`; },
+    counted: (many) => {
+      total.textContent = many ? `${count(many)} ${many === 1 ? "group" : "groups"}` : "";
+      about.hidden = !many;
+    },
     read: async (offset, limit) => {
       const found = await get(`/decisions/${ledger}/duplicates?offset=${offset}&limit=${limit}`);
       return { total: found.total, items: found.groups };

@@ -124,7 +124,7 @@ export function histogram({ column, about, onrange }) {
       return s("line", { class: "cut", x1: x, x2: x, y1: 0, y2: HEIGHT }, s("title", {}, cutWords(cut)));
     }));
     const middle = data.edges[Math.floor(data.edges.length / 2)];
-    replace(ends, [data.edges[0], middle, data.edges.at(-1)].map((one) => h("span", {}, number(one))));
+    replace(ends, [...new Set([data.edges[0], middle, data.edges.at(-1)].map(number))].map((one) => h("span", {}, one)));
     replace(said, `${count(total(data.counts))} with a value${data.missing ? `, ${count(data.missing)} without` : ""}`, about.cuts.map((cut) => h("button", {
       class: "plain", title: "Begin with the recipe's bound", onclick: () => change({ ...range, [cut.sign === "≥" ? "at_least" : "at_most"]: Number(cut.value.toPrecision(7)) }),
     }, cutWords(cut))));

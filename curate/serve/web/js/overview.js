@@ -24,7 +24,7 @@ export async function overview(main, { ledger }) {
         h("b", { title: count(found.verdicts[verdict]) }, short(found.verdicts[verdict])), h("span", {}, `${word}, ${share(found.verdicts[verdict], found.rows)}`)))),
     h("section", { class: "card" }, h("h2", {}, "What each filter took"), found.filters.length || found.verdicts.failed ? waterfall(found) : h("p", { class: "quiet" }, "The recipe has no filters.")),
     h("div", { class: "columns" },
-      rates("Concepts", found.concepts, "The recipe has neither a measure of concepts nor clusters.", (name) => concept(found.concept_column, name)),
+      rates("Concepts", found.concepts, "The recipe has neither a measure of concepts nor clusters.", (name) => concept(found.concept_column, name), found.concept_column?.endsWith("/cluster_id") ? "cluster " : ""),
       rates("Sources", found.sources, "No source is known.")),
     found.failures.length || found.failed_shards ? failures(found) : null);
 }
@@ -50,11 +50,11 @@ function waterfall(found) {
 
 const concept = (column, name) => (column.endsWith("/cluster_id") ? inCluster(column.slice(0, -"/cluster_id".length), Number(name)) : only(column, name));
 
-function rates(title, items, nothing, link) {
+function rates(title, items, nothing, link, before = "") {
   const most = Math.max(1, ...items.map((one) => one.samples));
   const shown = items.slice(0, 20);
   return h("section", { class: "card" }, h("h2", {}, title), items.length ? table([
-    { name: title.slice(0, -1).toLowerCase(), cell: (one) => h(link ? "a" : "span", { dir: "auto", href: link?.(one.name) }, one.words ? `${one.name}: ${one.words}` : one.name) },
+    { name: title.slice(0, -1).toLowerCase(), cell: (one) => h(link ? "a" : "span", { dir: "auto", href: link?.(one.name) }, before + (one.words ? `${one.name}: ${one.words}` : one.name)) },
     { name: "samples", numeric: true, cell: (one) => count(one.samples) },
     { name: "", title: "kept, of all", cell: (one) => rate(one, most) },
     { name: "kept", numeric: true, cell: (one) => share(one.kept, one.samples) },

@@ -2,7 +2,7 @@
 
 import { get, once, post } from "./api.js";
 import { h, replace } from "./dom.js";
-import { count, number, share } from "./format.js";
+import { count, number, samplesOf, share } from "./format.js";
 import { badge, caption, card, empty, grid, picture, skeleton, table, trouble } from "./parts.js";
 import { address, inCluster, sampleAddress, samplesWith } from "./route.js";
 import { trailOf } from "./trail.js";
@@ -35,7 +35,7 @@ export async function sample(main, { ledger, rest, values, store }) {
         facts(about),
         found.others.length ? h("p", { class: "hint" }, "The same uid, so the same picture and caption: ", found.others.slice(0, 8).map((one, at) => [at ? ", " : "", h("a", { href: sampleAddress({ number: one, uid: about.uid }) }, `sample ${count(one)}`)])) : null,
         h("p", { class: "doors" }, near.hidden ? null : h("a", { class: "button", href: address("samples", { like: about.uid }) }, "Samples like this"),
-          found.clusters.map((one) => h("a", { class: "button", href: inCluster(one.filter, one.cluster_id), title: `${count(one.samples)} samples, ${share(one.kept, one.samples)} kept` }, `Cluster ${one.cluster_id} of ${one.filter}`))),
+          found.clusters.map((one) => h("a", { class: "button", href: inCluster(one.filter, one.cluster_id), title: `${samplesOf(one.samples)}, ${share(one.kept, one.samples)} kept` }, `Cluster ${one.cluster_id} of ${one.filter}`))),
         found.votes.length ? h("section", { class: "votes" }, h("h2", {}, "Every filter's vote"), votes(found.votes)) : null)),
     found.originals.length ? h("section", { class: "card" }, h("h2", {}, "Compared with"), h("div", { class: "pairs" }, found.originals.map((one) => pair(ledger, about, one)))) : null,
     found.copies.length ? h("section", { class: "card" }, h("h2", {}, `Dropped as its copies: ${found.copies.length}`), grid(ledger, found.copies),
@@ -46,7 +46,7 @@ export async function sample(main, { ledger, rest, values, store }) {
 }
 
 function reason(about) {
-  if (about.failure) return `${about.failure}: ${about.failure_detail ?? "could not be read"}`;
+  if (about.failure) return about.failure_detail ? `${about.failure}: ${about.failure_detail}` : about.failure;
   if (!about.dropped_by) return "";
   const value = about.value_text ?? (about.value === null ? null : number(about.value));
   return `by ${about.dropped_by}${value === null ? "" : `: ${value}`}${about.bound ? `; to be kept: ${about.bound}` : ""}`;
@@ -64,7 +64,7 @@ function pager(about) {
 }
 
 function facts({ uid, key, shard, row, url }) {
-  const link = /^https?:\/\//i.test(url ?? "") ? h("a", { href: url, target: "_blank", rel: "noreferrer noopener" }, url) : url;
+  const link = /^https?:/i.test(url ?? "") ? h("a", { href: url, target: "_blank", rel: "noreferrer noopener" }, url) : url;
   const pairs = [["uid", uid], ["key", key], ["shard", shard], ["row", String(row)], ["url", link]];
   return h("dl", { class: "facts-list" }, pairs.filter(([, value]) => value !== null && value !== undefined).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", { class: "mono" }, value))));
 }

@@ -3,7 +3,7 @@
 import { file, get, latest, once, post, postBytes } from "./api.js";
 import { announce, download, h, replace, toast } from "./dom.js";
 import { facets } from "./facets.js";
-import { count } from "./format.js";
+import { count, samplesOf } from "./format.js";
 import { recall, remember } from "./memory.js";
 import { card, chips, empty, saver, skeleton, trouble } from "./parts.js";
 import { address, note, readConditions, sampleAddress, withCondition, writeConditions } from "./route.js";
@@ -44,8 +44,8 @@ export async function samples(main, { ledger, values, store }) {
     placeholder: store.embeddings ? "Search: a red car, or a uid" : "Go to a uid or key" });
   const pick = h("input", { type: "file", accept: "image/*", class: "unseen", disabled: !store.embeddings, onchange: () => find(pick.files[0] ? { image: pick.files[0] } : null) });
   const form = h("form", { class: "search", role: "search" }, search,
-    store.embeddings ? h("label", { class: "button", title: "Search by a picture; one can be dropped on the page, too" }, "picture…", pick)
-      : h("span", { class: "quiet small-text" }, "No embeddings to search by text or picture: no CLIP measured this pool."));
+    store.embeddings ? h("label", { class: "button", title: "Search by a picture; one can be dropped on the page, too" }, "picture…", pick) : null);
+  const unsearched = store.embeddings ? null : h("div", { class: "chips quiet" }, "No CLIP measured this pool: there are no embeddings to search by text or picture. A uid or key still finds its sample.");
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     submit(search.value.trim());
@@ -61,7 +61,7 @@ export async function samples(main, { ledger, values, store }) {
   const order = h("select", { "aria-label": "Sort by" }, h("option", { value: POOL }, "in the pool's order"), numeric.map((name) => h("option", { value: name, selected: name === sort }, `by ${name}`)));
   const turn = h("button", { title: "Turn the order round", onclick: () => sorted(sort, !descending) });
   order.addEventListener("change", () => sorted(order.value, descending));
-  const sizes = h("span", { class: "switch", role: "group", "aria-label": "Size of pictures" }, SIZES.map((one) => h("button", { class: "small", title: `Pictures: ${one[0]}`, onclick: () => {
+  const sizes = h("span", { class: "switch sizes", role: "group", "aria-label": "Size of pictures" }, SIZES.map((one) => h("button", { class: "small", title: `Pictures: ${one[0]}`, onclick: () => {
     size = one;
     remember("size", one[0]);
     drawSize();
@@ -118,7 +118,7 @@ export async function samples(main, { ledger, values, store }) {
     replace(top, form, searchChip(), h("span", { class: "grow" }), matching, order, turn, sizes, saver(save), conditions.length ? chips(conditions, (one) => {
       conditions = conditions.filter((other) => other !== one);
       load();
-    }, clear) : null);
+    }, clear) : null, unsearched);
     note({ c: writeConditions(conditions), sort, desc: descending && sort !== POOL, q: searched?.text, like: searched?.like });
   }
 
@@ -137,7 +137,7 @@ export async function samples(main, { ledger, values, store }) {
       const uids = searched ? [...list.children].map((one) => one.dataset.uid) : null;
       const found = await file(`/decisions/${ledger}/subset`, { conditions, uids, format });
       download(found.name, found.blob);
-      toast(`${count(found.count)} samples saved as ${found.name}`);
+      toast(`${samplesOf(found.count)} saved as ${found.name}`);
     } catch (problem) {
       body.querySelector(".trouble")?.remove();
       body.prepend(trouble(problem));
@@ -152,10 +152,12 @@ export async function samples(main, { ledger, values, store }) {
 
   async function load() {
     shown = 0;
-    replace(list);
     drawTop();
     ticks.refresh();
-    replace(body, skeleton(24, "cards"));
+    if (list.isConnected) {
+      body.classList.add("waiting");
+      window.scrollTo(0, 0);
+    } else replace(body, skeleton(24, "cards"));
     await more(PAGE);
   }
 
@@ -166,17 +168,19 @@ export async function samples(main, { ledger, values, store }) {
     try {
       found = await ask((signal) => page(k, signal));
     } catch (problem) {
-      if (first) replace(body, trouble(problem, load));
-      else replace(end, trouble(problem, () => more(k)));
+      body.classList.remove("waiting");
+      replace(first ? body : end, trouble(problem, first ? load : () => more(k)));
+      if (first) replace(matching);
       return;
     }
     if (!found) return;
+    body.classList.remove("waiting");
     if (first) replace(list);
     total = found.matching;
     shown = searched ? found.samples.length : shown + found.samples.length;
     const beside = (one) => (searched ? { value: one.cosine, label: "cosine" } : sort !== POOL ? { value: one[sort], label: sort } : {});
     list.append(...found.samples.map((one) => card(ledger, one, { ...beside(one), side: size[2] })));
-    matching.textContent = searched ? `${count(shown)} nearest` : `${count(total)} ${total === 1 ? "sample" : "samples"}`;
+    matching.textContent = searched ? `${count(shown)} nearest` : samplesOf(total);
     announce(matching.textContent);
     if (!shown) replace(body, empty("No samples", conditions.length ? "None meets all conditions." : "The pool is empty.", conditions.length ? h("button", { onclick: clear }, "Take the conditions away") : null));
     else if (first) replace(body, list, end);

@@ -3,7 +3,7 @@
 import { file, once, post } from "./api.js";
 import { announce, download, h, paced, replace, settled, toast } from "./dom.js";
 import { facets } from "./facets.js";
-import { change, count, share } from "./format.js";
+import { change, count, samplesOf, share } from "./format.js";
 import { histogram } from "./histogram.js";
 import { chips, grid, meter, saver, trouble } from "./parts.js";
 import { address, note, readConditions, withCondition, writeConditions } from "./route.js";
@@ -66,7 +66,7 @@ export async function signals(main, { ledger, values }) {
     try {
       const found = await file(`/decisions/${ledger}/subset`, { conditions, format });
       download(found.name, found.blob);
-      toast(`${count(found.count)} samples saved as ${found.name}`);
+      toast(`${samplesOf(found.count)} saved as ${found.name}`);
     } catch (problem) {
       panel.prepend(trouble(problem));
     }
