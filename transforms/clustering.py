@@ -22,7 +22,7 @@ SHAPE_STEP = 64
 BLOCK_ROWS = 1024
 BLOCK_CENTROIDS = 8192
 SHORTEST = 1e-12  # a row that is not longer counts as zero
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 1024  # their float64 copies stay in the cache
 
 Floats = NDArray[np.float32]
 Embeddings = NDArray[np.float16] | NDArray[np.float32]
@@ -44,7 +44,10 @@ def unit_rows(embeddings: Embeddings) -> tuple[Floats, NDArray[np.bool_]]:
         lengths = np.sqrt(np.square(wide).sum(axis=1))
         good = np.isfinite(lengths) & (lengths > SHORTEST)
         usable[rows] = good
-        vectors[rows][good] = wide[good] / lengths[good, None]
+        if good.all():
+            vectors[rows] = np.divide(wide, lengths[:, None], out=wide)
+        else:
+            vectors[rows][good] = wide[good] / lengths[good, None]
     return vectors, usable
 
 

@@ -270,49 +270,47 @@ def _tile(place: str, count: int) -> tuple[int, int]:
 
 
 class _Tile:
-    """The products of a tile and room to sum their exponentials in, allocated once."""
+    """The products of a tile, allocated once; their sums are taken in the same place."""
 
     def __init__(self, height: int, width: int, place: str) -> None:
-        self._products, self._spare = (
-            to_device(np.empty(height * width, np.float32), place) for _ in range(2)
-        )
+        self._room = to_device(np.empty(height * width, np.float32), place)
+        self._factors: tuple[torch.Tensor, torch.Tensor] | None = None
         self._shape = (height, width)
 
     def multiply(self, rows: torch.Tensor, columns: torch.Tensor, wanted: int) -> None:
         """Fills the tile with rows x columns'; only the first `wanted` columns count from here on."""
         import torch  # noqa: PLC0415
 
-        self._shape = (len(rows), wanted)
+        self._shape, self._factors = (len(rows), wanted), (rows, columns)
         if wanted == len(columns):
-            torch.mm(rows, columns.T, out=self._within(self._products))
+            torch.mm(rows, columns.T, out=self._products())
         else:
-            self._within(self._products).copy_((rows @ columns.T)[:, :wanted])
+            self._products().copy_((rows @ columns.T)[:, :wanted])
 
     def of_rows(self) -> torch.Tensor:
-        """Log sum exp of each row, whatever stands in the others."""
-        import torch  # noqa: PLC0415
-
-        products, spare = self._within(self._products), self._within(self._spare)
+        """Log sum exp of each row, whatever stands in the others; the products are gone after it."""
+        products = self._products()
         greatest = products.amax(1, keepdim=True)
-        torch.sub(products, greatest, out=spare).exp_()
-        return spare.sum(1).log_() + greatest[:, 0]
+        return products.sub_(greatest).exp_().sum(1).log_() + greatest[:, 0]
 
     def of_both(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log sum exp of each row and of each column, with one exponential for both where that is safe."""
-        import torch  # noqa: PLC0415
+        """Log sum exp of each row and of each column; the products are gone after it.
 
-        products, spare = self._within(self._products), self._within(self._spare)
+        One exponential serves both where that is safe, which is nearly always.
+        """
+        products = self._products()
         greatest = products.max()
-        torch.sub(products, greatest, out=spare).exp_()
-        rows, columns = spare.sum(1), spare.sum(0)
+        products.sub_(greatest).exp_()
+        rows, columns = products.sum(1), products.sum(0)
         # What lies e^87 below the greatest is lost; it may be all that a row has.
-        if min(rows.min(), columns.min()) < _SAFE:
+        if min(rows.min(), columns.min()) < _SAFE and self._factors is not None:
+            self.multiply(*self._factors, self._shape[1])
             return products.logsumexp(1), products.logsumexp(0)
         return rows.log_() + greatest, columns.log_() + greatest
 
-    def _within(self, room: torch.Tensor) -> torch.Tensor:
+    def _products(self) -> torch.Tensor:
         height, width = self._shape
-        return room[: height * width].view(height, width)
+        return self._room[: height * width].view(height, width)
 
 
 def _log_sums(

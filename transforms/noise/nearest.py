@@ -6,7 +6,7 @@ vector, such as captions that many pictures share, are searched once and listed 
 rounding, not the order, would choose among them.
 
 Fast, on the processor and from 40 000 distinct vectors on: faiss's inverted lists of
-product-quantised codes, then half-precision cosines for the best 3 k of them. Its answers are fixed
+product-quantised codes, then half-precision cosines for the best 2 k of them. Its answers are fixed
 just so, but miss a share of the neighbours (`python -m benchmarks detectors`).
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 FAST_FROM = 40_000
-LISTS, PROBED, REFINED = 1024, 32, 3
+LISTS, PROBED, REFINED = 1024, 32, 2
 _ASKED, _KNOWN = 1024, 4096
 _WIDTH_STEP = 4  # product quantisation cuts a vector into pieces of four numbers
 
