@@ -273,7 +273,7 @@ class _Tile:
     """The products of a tile, allocated once; their sums are taken in the same place."""
 
     def __init__(self, height: int, width: int, place: str) -> None:
-        self._room = to_device(np.empty(height * width, np.float32), place)
+        self._room: torch.Tensor = to_device(np.empty(height * width, np.float32), place)
         self._factors: tuple[torch.Tensor, torch.Tensor] | None = None
         self._shape = (height, width)
 
@@ -291,7 +291,8 @@ class _Tile:
         """Log sum exp of each row, whatever stands in the others; the products are gone after it."""
         products = self._products()
         greatest = products.amax(1, keepdim=True)
-        return products.sub_(greatest).exp_().sum(1).log_() + greatest[:, 0]
+        products.sub_(greatest).exp_()
+        return products.sum(1).log_() + greatest[:, 0]
 
     def of_both(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Log sum exp of each row and of each column; the products are gone after it.
