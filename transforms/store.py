@@ -39,7 +39,7 @@ from transforms.storage import Folder, redact
 logger = logging.getLogger("curate.store")
 
 STORE_VERSION = 1
-ROW_GROUP = 1 << 14  # a row's texts are read in milliseconds, and scans are as fast as with more rows
+ROW_GROUP = 1 << 13  # a row's texts are read in milliseconds; fewer rows would make scans slower
 LOCK_REFRESH_SECONDS = 15.0  # of a lock on an object store
 LOCK_STALE_SECONDS = 60.0
 

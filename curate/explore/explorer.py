@@ -160,8 +160,8 @@ class Explorer:
             return matching, np.empty(0, np.int64)
         if sort is None:
             return matching, nth_rows(mask, offset, end)
-        values, bins = self.columns.numbers(sort), self.binned(sort)
-        return matching, first_sorted(values, bins, mask, end, descending=descending)[offset:]
+        rows = first_sorted(self.columns.numbers(sort), mask, end, descending=descending)
+        return matching, rows[offset:]
 
     def find(self, name: str) -> list[int]:
         """The rows with this uid or key, in the pool's order; empty where there is none."""

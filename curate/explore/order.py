@@ -6,30 +6,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.explore.columns import Values
-from curate.explore.histograms import MISSING, Binned
 
 Mask = NDArray[np.bool_]
 Rows = NDArray[np.int64]
 _BLOCK = 1 << 16
 
 
-def first_sorted(values: Values, bins: Binned, mask: Mask | None, count: int, *, descending: bool) -> Rows:
+def first_sorted(values: Values, mask: Mask | None, count: int, *, descending: bool) -> Rows:
     """The first `count` rows by value; equal ones in the pool's order, those without a value last.
 
-    values: (n,); bins: of the same column; mask: (n,) bool, the rows that count, of which there
-    are at least `count`. Returns: (count,) int64.
+    One look at every value: as soon as `count` rows are known, only better ones are taken.
+
+    values: (n,); mask: (n,) bool, the rows that count, of which there are at least `count`.
+    Returns: (count,) int64.
     """
-    counts, _ = bins.count(mask)
-    ordered = counts[::-1] if descending else counts
-    reach = int(np.searchsorted(np.cumsum(ordered), count))  # the bin in which the last one lies
-    codes = bins.codes
-    known = codes != MISSING
-    if reach < len(ordered):
-        known &= codes >= len(ordered) - 1 - reach if descending else codes <= reach
-    rows = np.flatnonzero(known if mask is None else known & mask)
-    rows = _first(-values[rows] if descending else values[rows], rows, count)
+    keys, rows = values[:0], np.empty(0, np.int64)
+    bound = np.inf
+    for start in range(0, len(values), _BLOCK):
+        more = values[start : start + _BLOCK]
+        more = -more if descending else more
+        # A later row that is equal to the last one stands after it; NaN is less than nothing.
+        better = more < bound if bound < np.inf else ~np.isnan(more)
+        found = np.flatnonzero(better if mask is None else better & mask[start : start + _BLOCK])
+        if len(found):
+            keys, rows = np.concatenate([keys, more[found]]), np.concatenate([rows, found + start])
+        if len(rows) >= 2 * count:
+            keys, rows = _lowest(keys, rows, count)
+            bound = keys.max()
+    keys, rows = _lowest(keys, rows, count)
+    rows = rows[np.argsort(keys, kind="stable")]
     if len(rows) < count:
-        unknown = codes == MISSING
+        unknown = np.isnan(values)
         rest = np.flatnonzero(unknown if mask is None else unknown & mask)
         rows = np.concatenate([rows, rest[: count - len(rows)]])
     return rows
@@ -49,11 +56,11 @@ def nth_rows(mask: Mask | None, start: int, end: int) -> Rows:
     return np.concatenate([np.empty(0, np.int64), *found])[start:end]
 
 
-def _first(keys: Values, rows: Rows, count: int) -> Rows:
-    """The rows with the lowest keys in order, equal ones by row; rows ascend."""
-    if count < len(keys):
-        bound = np.partition(keys, count - 1)[count - 1]
-        under, tied = np.flatnonzero(keys < bound), np.flatnonzero(keys == bound)
-        few = np.sort(np.concatenate([under, tied[: count - len(under)]]))
-        keys, rows = keys[few], rows[few]
-    return rows[np.argsort(keys, kind="stable")]
+def _lowest(keys: Values, rows: Rows, count: int) -> tuple[Values, Rows]:
+    """The `count` lowest keys and their rows, in the order of the rows; of equal keys the first."""
+    if count >= len(keys):
+        return keys, rows
+    bound = np.partition(keys, count - 1)[count - 1]
+    under, tied = np.flatnonzero(keys < bound), np.flatnonzero(keys == bound)
+    few = np.sort(np.concatenate([under, tied[: count - len(under)]]))
+    return keys[few], rows[few]

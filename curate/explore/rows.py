@@ -24,6 +24,7 @@ DECIDED = ("verdict", "dropped_by", "value", "value_text", "bound")
 UID_DIGITS = 32
 _METADATA = 1024  # files whose footers are kept
 _READERS = 2
+_FEW = 4  # uids that are faster looked for one by one
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,20 @@ class RowReader:
         if not uids or not self._columns.rows:
             return {}
         halves = parse_uids(pa.array(sorted(set(uids)), pa.string()))[:, 0]
-        rows = np.flatnonzero(np.isin(self._columns.uids, halves)).tolist()
+        rows = np.flatnonzero(self._with_halves(halves)).tolist()
         found: dict[str, list[int]] = defaultdict(list)
         for row, sample in zip(rows, self.read(rows, ("uid",), ()), strict=True):
             found[sample["uid"]].append(row)
         return {uid: found[uid] for uid in uids if uid in found}
+
+    def _with_halves(self, halves: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """(n,) bool, the rows whose uids begin with one of these."""
+        if len(halves) > _FEW:
+            return np.isin(self._columns.uids, halves)
+        found: NDArray[np.bool_] = self._columns.uids == halves[0]
+        for half in halves[1:]:
+            found |= self._columns.uids == half
+        return found
 
     def read(
         self,
