@@ -135,7 +135,7 @@ def decide_part(config: DecideConfig, part: DecidePart) -> PartCounts:
     """
     table = decide_table(config, part)
     config.store.write_part(config.ledger, part.part, table, marker={})
-    return count_part(part, table, config.steps)
+    return count_part(part, table, [step.name for step in config.steps])
 
 
 def decide_table(config: DecideConfig, part: DecidePart) -> pa.Table:
@@ -143,10 +143,21 @@ def decide_table(config: DecideConfig, part: DecidePart) -> pa.Table:
     return decide(read_columns(config, part, columns_read(config.steps), config.steps), config.steps)
 
 
-def count_part(part: DecidePart, table: pa.Table, steps: Sequence[Step]) -> PartCounts:
-    """The counts of a ledger table."""
+def count_stored(store: Store, ledger: str, part: DecidePart, steps: Sequence[str]) -> PartCounts:
+    """The counts of a part of the ledger that is in the store; steps: the names of all."""
+    table = store.read_part(ledger, part.part, ["verdict", "dropped_by", "votes"])
+    # In a file the labels may stand in another order.
+    for name, known in (("verdict", VERDICTS), ("dropped_by", steps)):
+        labels = pa.array(known, pa.string())
+        codes = pc.index_in(flat(table[name]), value_set=labels)
+        column = pa.chunked_array([pa.DictionaryArray.from_arrays(codes, labels)])
+        table = table.set_column(table.column_names.index(name), name, column)
+    return count_part(part, table, steps)
+
+
+def count_part(part: DecidePart, table: pa.Table, names: Sequence[str]) -> PartCounts:
+    """The counts of a ledger table; names: of all steps."""
     verdicts = _counts(table["verdict"], VERDICTS)
-    names = [step.name for step in steps]
     dropped = _counts(table["dropped_by"], names)
     stopped = verdicts["drop"] + verdicts["quarantine"]
     if sum(verdicts.values()) != part.rows or sum(dropped.values()) != stopped:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+REMOVED = "removed"
 ROW_FAILURES: dict[str, str] = {
     "zero_bytes": "the image member is empty",
     "truncated_image": "the image file ends before its picture is complete",
@@ -21,6 +22,7 @@ ROW_FAILURES: dict[str, str] = {
     "invalid_utf8": "the caption or json member is not UTF-8",
     "invalid_json": "the json member is not a JSON object",
     "duplicate_key": "an earlier sample of the shard has the same key",
+    REMOVED: "taken out of the store by `curate remove`; the records in removed/ say by whom and why",
 }
 
 SHARD_FAILURES: dict[str, str] = {

@@ -23,7 +23,9 @@ from filters.core.uids import parse_uids
 from transforms.failures import FAILURES_SCHEMA
 from transforms.measure import DerivedMeasure, NamedMeasure, PoolMeasure, SampleMeasure
 from transforms.pool import PoolOptions, Shard, ShardEnd
-from transforms.samples import LABEL, SCHEMA, samples_measure, samples_table, shown
+from transforms.removal.blanking import blank_rows, blank_samples, blank_vectors
+from transforms.removal.marks import Marks, Veil, removed_rows
+from transforms.samples import LABEL, SCHEMA, failure_counts, samples_measure, samples_table, shown
 from transforms.store import Store
 from transforms.stream import MeasuredShard, ShardTask, stream_shards
 
@@ -95,13 +97,16 @@ def measure_shards(shards: Sequence[Shard], config: MeasureConfig) -> Iterator[S
     """Brings the shards up to date, in order; yields a report as each one is committed."""
     done = DoneParts(config.store)
     lacking = {shard.part: missing_measures(shard, config, done) for shard in shards}
+    marks = Marks.load(config.store)
     if shards and shards[0].format == "datacomp":
         for shard in shards:
-            yield _take_metadata(shard, config, lacking[shard.part])
+            yield _take_metadata(shard, config, lacking[shard.part], marks)
         return
     streamed = {"samples", *(measure.name for measure in config.of_kind(SampleMeasure))}
     tasks = [
-        ShardTask(shard, lacking[shard.part] & streamed) for shard in shards if lacking[shard.part] & streamed
+        ShardTask(shard, lacking[shard.part] & streamed, _veil(shard, config, lacking[shard.part], marks))
+        for shard in shards
+        if lacking[shard.part] & streamed
     ]
     meters = config.of_kind(SampleMeasure)
     with contextlib.closing(_streamed(tasks, meters, config)) as results:
@@ -111,6 +116,11 @@ def measure_shards(shards: Sequence[Shard], config: MeasureConfig) -> Iterator[S
                 yield _report(shard, config, lacking[shard.part], ShardEnd())
                 continue
             yield _commit(next(results), config, lacking[shard.part])
+
+
+def _veil(shard: Shard, config: MeasureConfig, lacking: frozenset[str], marks: Marks | None) -> Veil | None:
+    measured = "samples" not in lacking
+    return Veil.over(config.store, config.samples.group, shard.part, marks, measured=measured)
 
 
 def _streamed(
@@ -153,7 +163,7 @@ def _write_samples(
         "shard": shard.uri,
         "end": end.code,
         "ignored_members": end.ignored_members,
-        "failed_rows": table.num_rows - table["failure"].null_count,
+        **failure_counts(table),
     }
     config.store.write_part(config.samples.group, shard.part, table, marker=marker)
 
@@ -268,23 +278,32 @@ def _report(shard: Shard, config: MeasureConfig, lacking: frozenset[str], end: S
 # --- DataComp metadata
 
 
-def _take_metadata(shard: Shard, config: MeasureConfig, lacking: frozenset[str]) -> ShardReport:
+def _take_metadata(
+    shard: Shard, config: MeasureConfig, lacking: frozenset[str], marks: Marks | None
+) -> ShardReport:
     if not lacking:
         return _report(shard, config, lacking, ShardEnd())
     try:
         table = _read_metadata(shard, config.pool)
+        gone: list[int] = []
         if "samples" in lacking:
             samples = _metadata_samples(shard, table)
-            _write_samples(config, shard, ShardEnd(), samples)
+            gone = [] if marks is None else marks.rows(samples)
+            _write_samples(config, shard, ShardEnd(), blank_samples(samples, shard.part, gone))
+        elif marks is not None:
+            gone = removed_rows(config.store, config.samples.group, shard.part)
         for measure in config.of_kind(PoolMeasure):
             if measure.name in lacking and isinstance(measure.options, PoolMeasure):
                 with _npz_beside(shard) as arrays:
                     columns, embeddings = measure.options.take(measure.name, table, arrays)
-                extra = {measure.embeddings(kind, shard.part): array for kind, array in embeddings.items()}
+                extra = {
+                    measure.embeddings(kind, shard.part): blank_vectors(array, gone)
+                    for kind, array in embeddings.items()
+                }
                 config.store.write_part(
                     measure.group,
                     shard.part,
-                    pa.table(dict(columns)),
+                    blank_rows(pa.table(dict(columns)), gone),
                     marker={"shard": shard.uri},
                     extra=extra,
                 )

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from transforms.decode import DecodedSample
+from transforms.failures import REMOVED
 from transforms.measure import Column, Measure, NamedMeasure
 from transforms.pool import PoolOptions, Shard
 
@@ -64,13 +66,20 @@ def samples_table(shard: Shard, samples: Sequence[DecodedSample]) -> pa.Table:
             "failure_detail": pa.array(
                 [shown(sample.detail) if sample.failure else None for sample in samples], pa.string()
             ),
-            "sample_offset": pa.array([raw.offset for raw in raws], pa.int64()),
-            "sample_bytes": pa.array([raw.size for raw in raws], pa.int64()),
+            "sample_offset": pa.array([_known(raw.offset) for raw in raws], pa.int64()),
+            "sample_bytes": pa.array([_known(raw.size) for raw in raws], pa.int64()),
             "image_offset": pa.array([_known(raw.image_offset) for raw in raws], pa.int64()),
             "image_bytes": pa.array([_known(raw.image_bytes) for raw in raws], pa.int64()),
         },
         schema=SCHEMA,
     )
+
+
+def failure_counts(table: pa.Table) -> dict[str, int]:
+    """How many rows of a samples table failed, and of them were removed from the store, if any."""
+    failed = table["failure"].drop_null().cast(pa.string())
+    removed = pc.sum(pc.equal(failed, REMOVED)).as_py() or 0
+    return {"failed_rows": len(failed), **({"removed_rows": removed} if removed else {})}
 
 
 def labels(values: Sequence[str | None]) -> pa.Array:

@@ -6,6 +6,7 @@
     artefacts/<fp>.json
     ledger/<recipe>-<fp>/<part>.parquet, manifest.json
     curated/<recipe>-<fp>/, subsets/<recipe>-<fp>.npy, report/<recipe>-<fp>/
+    evaluate/<recipe>-<fp>.json, trainings/<fp>.json
     failures/<measure>-<fp>/<part>.parquet
     runs/<time>-<recipe>.json                   what was run and how long it took; never read by a run
 

@@ -38,10 +38,15 @@ CLIENT_PACKAGES = frozenset({"aiohttp", "azure", "botocore", "gcsfs", "google", 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One shard to read, and the names of the measures that it still lacks."""
+    """One shard to read, and the names of the measures that it still lacks.
+
+    Attributes:
+        veil: hides samples that were removed from the store; None where there can be none.
+    """
 
     shard: Shard
     measures: frozenset[str]
+    veil: Callable[[RawSample], RawSample] | None = None
 
 
 @dataclass
@@ -143,7 +148,7 @@ class _Reader:
         for item in read_with_retries(task.shard, self.options, self.stopped.wait):
             if not isinstance(item, RawSample):
                 self.items.put((task.shard, item))
-            elif (job := self.pool.submit(item, work)) is not None:
+            elif (job := self.pool.submit(task.veil(item) if task.veil else item, work)) is not None:
                 self.items.put((task.shard, job))
             if self.stopped.is_set():
                 return

@@ -11,7 +11,10 @@ import pyarrow.compute as pc
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from filters.core.errors import StoreError
 from filters.core.uids import UID_DTYPE, parse_uids
+from transforms.noise.clip_loss import own_places
+from transforms.storage import Folder, redact
 from transforms.store import Store
 
 UIDS_AT_ONCE = 16_000_000  # 256 MB
@@ -57,3 +60,31 @@ def _header(stream: io.BufferedRandom, count: int) -> None:
     npy.write_array_header_1_0(
         stream, {"descr": npy.dtype_to_descr(UID_DTYPE), "fortran_order": False, "shape": (count,)}
     )
+
+
+def remove_from_subset(folder: Folder, name: str, uids: NDArray[np.uint64]) -> int:
+    """Writes a subset again without these uids, (m, 2); returns how many entries went.
+
+    Raises: StoreError where the file is no subset.
+    """
+    with folder.open(name) as stream:
+        try:
+            npy.read_magic(stream)
+            shape, _, kind = npy.read_array_header_1_0(stream)
+        except ValueError as cause:
+            msg = f"{redact(folder.url)}/{name} is no subset ({cause}): delete it and run its recipe again"
+            raise StoreError(msg) from cause
+        if kind != UID_DTYPE or len(shape) != 1:
+            msg = f"{redact(folder.url)}/{name} holds {kind}, not uids: delete it and run its recipe again"
+            raise StoreError(msg)
+        gone = 0
+        with folder.commit(name) as path, path.open("wb+") as target:
+            _header(target, shape[0])
+            while content := stream.read(UIDS_AT_ONCE * UID_DTYPE.itemsize):
+                some = np.frombuffer(content, np.uint64).reshape(-1, 2)
+                stays = own_places(some, uids) < 0
+                gone += len(some) - int(np.count_nonzero(stays))
+                target.write(np.ascontiguousarray(some[stays]).tobytes())
+            target.seek(0)
+            _header(target, shape[0] - gone)
+    return gone

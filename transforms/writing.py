@@ -77,22 +77,32 @@ class WriteConfig:
 
 
 def plan_shards(
-    counts: Sequence[PartCounts], shards: Mapping[str, Shard], samples_per_shard: int
+    counts: Sequence[PartCounts],
+    shards: Mapping[str, Shard],
+    samples_per_shard: int,
+    removed: Mapping[int, int] = {},
 ) -> Iterator[OutputShard]:
-    """The curated shards, from how many rows each part keeps; counts in pool order."""
+    """The curated shards, from how many rows each part keeps; counts in pool order.
+
+    removed: number of a shard -> samples that were taken out of it since; it takes so many fewer,
+    and the others hold what they held. A shard that lost all is left out.
+    """
     pieces: list[KeptSlice] = []
-    room = samples_per_shard
     number = 0
+    room = samples_per_shard - removed.get(number, 0)
     for part in counts:
         first = 0
         while first < part.kept:
             last = min(part.kept, first + room)
-            pieces.append(KeptSlice(shards[part.part], first, last))
+            if last > first:
+                pieces.append(KeptSlice(shards[part.part], first, last))
             room -= last - first
             first = last
             if room == 0:
-                yield OutputShard(number, tuple(pieces))
-                number, pieces, room = number + 1, [], samples_per_shard
+                if pieces:
+                    yield OutputShard(number, tuple(pieces))
+                number, pieces = number + 1, []
+                room = samples_per_shard - removed.get(number, 0)
     if pieces:
         yield OutputShard(number, tuple(pieces))
 

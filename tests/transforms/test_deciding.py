@@ -109,18 +109,18 @@ def test_no_rows_add_up_to_nothing(config: DecideConfig) -> None:
     columns = {"uid": pa.array([], pa.string()), "failure": pa.array([], pa.string())}
     numbers = {"width": pa.array([], pa.int32()), "height": pa.array([], pa.int32())}
     table = decide({**columns, **numbers}, config.steps)
-    counts = count_part(replace(PART, rows=0), table, config.steps)
+    counts = count_part(replace(PART, rows=0), table, [SIDE.name, RATIO.name])
     assert (counts.kept, sum(counts.verdicts.values()), counts.overlap) == (0, 0, [[0, 0], [0, 0]])
 
 
 def test_verdicts_that_do_not_add_up_break_the_invariant(config: DecideConfig) -> None:
     table = decide(read_columns(config, PART, ["width", "height"]), config.steps)
     with pytest.raises(InvariantBroken, match="the verdicts of p do not add up to its 7 rows"):
-        count_part(replace(PART, rows=7), table, config.steps)
+        count_part(replace(PART, rows=7), table, [SIDE.name, RATIO.name])
     nobody = pa.DictionaryArray.from_arrays(pa.nulls(6, pa.int32()), pa.array([SIDE.name, RATIO.name]))
     unblamed = table.set_column(table.column_names.index("dropped_by"), "dropped_by", nobody)
     with pytest.raises(InvariantBroken, match="do not add up"):
-        count_part(PART, unblamed, config.steps)
+        count_part(PART, unblamed, [SIDE.name, RATIO.name])
 
 
 def test_chunks_and_dictionaries_become_plain_arrays() -> None:
