@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from pathlib import Path
@@ -15,8 +14,9 @@ from rich.markup import escape
 
 from curate import __version__
 from curate.evaluate.settings import BUDGET, Against, Settings
+from curate.logs import set_up_logs
 from curate.target import Target
-from filters.core.errors import StopRun
+from filters.core.errors import StopRun, WorkerLost
 from transforms.storage import redact
 from transforms.store import Store
 
@@ -26,6 +26,7 @@ EXIT_CODES: dict[int, str] = {
     3: "more samples or shards failed than max_failed_fraction; the ledger is written, shards are not",
     4: "the store can't be read or written (disk full, not allowed, other version), or is locked",
     5: "a fault of ours: counts that do not add up",
+    6: "a worker or an engine's server ended in between; the same command goes on from there",
     130: "interrupted; the same command goes on from there",
 }
 
@@ -82,7 +83,7 @@ def _version(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,  # noqa: FBT002
 ) -> None:
-    _log(verbose=False)
+    set_up_logs(verbose=False)
     if version:
         typer.echo(f"curate {__version__}")
         raise typer.Exit
@@ -95,7 +96,19 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options)
     recipe: RecipeArgument,
     store: StoreOption,
     pool: PoolOption = None,
-    workers: Annotated[int, typer.Option(min=1, help="Shards measured side by side.")] = 1,
+    runner: Annotated[
+        str, typer.Option("--runner", help="Where it runs: local, prism, portable, flink or dataflow.")
+    ] = "local",
+    options: Annotated[
+        Path | None, typer.Option("--options", help="YAML file with options of the runner.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Shards measured side by side; 1 if not given.")
+    ] = None,
+    devices: Annotated[
+        str | None,
+        typer.Option("--devices", help="A worker process for each: cuda:0,cuda:1 or all; runner local."),
+    ] = None,
     decode_threads: Annotated[int, typer.Option(min=1, help="Decoding threads of each worker.")] = 2,
     storage_options: OptionsOption = None,
     verbose: VerboseOption = False,  # noqa: FBT002
@@ -104,11 +117,13 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options)
     # Imported here: Beam and Arrow take a second, which `--help` need not wait for.
     from curate.commands import run_command  # noqa: PLC0415
     from curate.run import RunOptions  # noqa: PLC0415
+    from curate.runner import load_runner  # noqa: PLC0415
 
     if verbose:
-        _log(verbose=True)
+        set_up_logs(verbose=True)
     target = Target(store, _options(storage_options))
-    run_command(recipe, pool or [], target, RunOptions(workers, decode_threads))
+    where = load_runner(runner, options, {"workers": workers, "devices": devices})
+    run_command(recipe, pool or [], target, RunOptions(where.workers, decode_threads, where))
 
 
 @app.command()
@@ -273,6 +288,39 @@ def state(
 
 
 @app.command()
+def remove(  # noqa: PLR0913, PLR0917  (a command's options)
+    store: StoreArgument,
+    uid: Annotated[
+        list[str] | None, typer.Option("--uid", help="A sample's uid, 32 hex digits; repeatable.")
+    ] = None,
+    url: Annotated[
+        list[str] | None, typer.Option("--url", help="Where an image was crawled, as stored; repeatable.")
+    ] = None,
+    like: Annotated[
+        Path | None, typer.Option("--like", help="An image file: all that look like it, or are equal to it.")
+    ] = None,
+    near_duplicates: Annotated[  # noqa: FBT002
+        bool, typer.Option("--near-duplicates", help="Also what decisions found to be copies of them.")
+    ] = False,
+    by: Annotated[str | None, typer.Option("--by", help="Who answers for it; kept in the record.")] = None,
+    reason: Annotated[
+        str | None, typer.Option("--reason", help="Why, without repeating what is removed; kept too.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go; change nothing.")] = False,  # noqa: FBT002
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,  # noqa: FBT002
+    storage_options: OptionsOption = None,
+) -> None:
+    """Take samples out of the store for good, with a signed record; they stay out when read again."""
+    from curate.remove.command import Signed, remove_command  # noqa: PLC0415
+    from curate.remove.find import Asked  # noqa: PLC0415
+    from curate.search.pictures import read_image  # noqa: PLC0415
+
+    image = None if like is None else read_image(like)
+    asked = Asked(tuple(uid or ()), tuple(url or ()), image, near_duplicates)
+    remove_command(_store(store, storage_options), asked, Signed(by, reason, yes, dry_run))
+
+
+@app.command()
 def serve(  # noqa: PLR0913, PLR0917  (a command's options)
     store: StoreArgument,
     host: Annotated[
@@ -386,6 +434,10 @@ def main() -> None:
         app(standalone_mode=False)
     except StopRun as error:
         console.print(f"[bold red]error:[/] {escape(redact_message(str(error)))}", soft_wrap=True)
+        if isinstance(error, WorkerLost):
+            # Threads of the lost engine may still be at work here, and Python would wait for them.
+            sys.stdout.flush()
+            os._exit(error.exit_code)
         sys.exit(error.exit_code)
     except typer.Exit as ended:
         sys.exit(ended.exit_code)
@@ -405,20 +457,6 @@ def main() -> None:
 def redact_message(message: str) -> str:
     """The message without credentials that a URL may hold."""
     return " ".join(redact(word) if "://" in word and "@" in word else word for word in message.split(" "))
-
-
-def _log(*, verbose: bool) -> None:
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        force=True,
-    )
-    if not verbose:
-        # A failing step is reported once, by us; Beam and open_clip would print pages before it.
-        for name in ("apache_beam", "root", "py.warnings"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        logging.getLogger().setLevel(logging.ERROR)
-        logging.getLogger("curate").setLevel(logging.WARNING)
 
 
 def _options(text: str | None) -> dict[str, Any]:

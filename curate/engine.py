@@ -1,56 +1,137 @@
-"""Where pipelines run. Locally: Beam's FnApiRunner, pinned.
+"""What a pipeline runs on. The plain one is this process: Beam's FnApiRunner, pinned.
 
 The default DirectRunner first tries to download another runner's binary and falls back silently;
-naming the runner makes a run the same on every machine.
+naming the runner makes a run the same on every machine. Other engines: `curate.runners`.
 """
+
+# Beam's transforms have no annotations, and grpc no types:
+# mypy: allow-untyped-calls, disable-error-code=import-untyped
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
+import grpc
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.transforms.resources import ResourceHint
 
 from filters.core import errors
-from filters.core.errors import CurateError, StopRun
+from filters.core.errors import CurateError, StopRun, WorkerLost
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A local engine with so many worker threads."""
+    """This process, with so many worker threads, which share a loaded model.
+
+    Attributes:
+        workers: how many elements are worked on side by side.
+        branches: into how many environments a step is placed, each with a worker of its own.
+    """
 
     workers: int = 1
+    branches: int = 1
 
-    @contextmanager
-    def pipeline(self) -> Iterator[beam.Pipeline]:
-        """A pipeline that runs when the block ends; its first exception ends the run.
+    def runner(self) -> Any:
+        """The Beam runner of one pipeline."""
+        return FnApiRunner()
 
-        Threads share a loaded model; Beam does not hand options to workers, so steps carry theirs.
-        Raises: the StopRun that a step raised, as the step said it.
+    def options(self, stage: str, *, models: bool) -> PipelineOptions:  # noqa: ARG002  (clusters name jobs)
+        """The Beam options of one pipeline; models: whether it runs any.
+
+        Beam does not hand them to local workers, so steps carry their own.
         """
         options = PipelineOptions([])
         direct = options.view_as(DirectOptions)
         direct.direct_num_workers = self.workers
         direct.direct_running_mode = "multi_threading" if self.workers > 1 else "in_memory"
+        return options
+
+    def lanes(self, shards: int) -> int:
+        """Into how many lanes so many shards are split; each lane is measured in one go."""
+        return min(self.workers, shards)
+
+    @contextmanager
+    def pipeline(self, stage: str, *, models: bool = False) -> Iterator[beam.Pipeline]:
+        """A pipeline that runs when the block ends; its first exception ends the run.
+
+        Raises: the StopRun that a step raised, as the step said it; WorkerLost where a worker or
+        the engine's server ended.
+        """
+        pipeline = beam.Pipeline(runner=self.runner(), options=self.options(stage, models=models))
         try:
-            with beam.Pipeline(runner=FnApiRunner(), options=options) as pipeline:
+            with pipeline:
                 yield pipeline
-        except (CurateError, RuntimeError) as error:
-            stopped = _stop_of(error)
+        except KeyboardInterrupt:
+            if (running := getattr(pipeline, "result", None)) is not None:
+                running.cancel()
+            raise
+        except self.failures() as error:
+            stopped = _stop_of(error) or self.lost(error)
             if stopped is None:
                 raise
             raise stopped from error
+
+    def failures(self) -> tuple[type[Exception], ...]:
+        """What this engine raises where a pipeline fails."""
+        return (CurateError, RuntimeError, grpc.RpcError)
+
+    def lost(self, error: Exception) -> WorkerLost | None:  # noqa: ARG002  (this process can't be lost)
+        """The error of a worker that ended, from what Beam made of it; None where it is another."""
+        return None
+
+    def spread(self, elements: Sequence[Any], step: beam.DoFn) -> beam.PTransform[Any, Any]:
+        """One step over the elements, on all workers."""
+        return Spread(elements, step, max(1, min(self.branches, len(elements))))
+
+
+class Branch(ResourceHint):
+    """The number of a branch: Beam gives transforms with other hints another environment."""
+
+    urn = "curate:resources:branch:v1"
+
+    @classmethod
+    def parse(cls, value: str) -> dict[str, bytes]:
+        return {cls.urn: value.encode()}
+
+
+ResourceHint.register_resource_hint("curate_branch", Branch)
+
+
+class Spread(beam.PTransform[Any, Any]):
+    """One step over elements that are shuffled first, so that they reach all workers.
+
+    Prism gives an environment one worker. With several branches every branch is an environment,
+    and takes every n-th element, n being their number.
+    """
+
+    def __init__(self, elements: Sequence[Any], step: beam.DoFn, branches: int = 1) -> None:
+        super().__init__()
+        self._elements, self._step, self._branches = elements, step, branches
+
+    def expand(self, pipeline: beam.Pipeline) -> Any:
+        """The results of the step, in no order."""
+        if self._branches == 1:
+            created = pipeline | "Elements" >> beam.Create(self._elements, reshuffle=True)
+            return created | "Run" >> beam.ParDo(self._step)
+        found = []
+        for number in range(self._branches):
+            one: beam.PTransform[Any, Any] = Spread(self._elements[number :: self._branches], self._step)
+            if number:  # the first stays where everything else runs
+                one = one.with_resource_hints(curate_branch=str(number))
+            found.append(pipeline | f"Branch{number}" >> one)
+        return found | "Join" >> beam.Flatten()
 
 
 def _stop_of(error: Exception) -> StopRun | None:
     """The error that a step raised, from what Beam made of it; None where it is none of ours.
 
-    One worker: the same type, with the step's label behind the message. More: a RuntimeError
-    whose text is the worker's traceback, the last line of which names the type.
+    One worker: the same type, with the step's label behind the message. More: an error whose text
+    holds the worker's traceback, the last line of which names the type.
     """
     if isinstance(error, StopRun):
         return type(error)(_without_step(str(error)))
@@ -62,5 +143,5 @@ def _stop_of(error: Exception) -> StopRun | None:
 
 
 def _without_step(message: str) -> str:
-    """Beam adds the step's label to an error's message; a user has no use for it."""
-    return re.sub(r"( \[while running '[^']*'\])+\s*$", "", message)
+    """The message without the step's label, and whatever the engine says behind it."""
+    return message.partition(" [while running '")[0]

@@ -50,20 +50,25 @@ class Flow:
     def measure(self, shards: Sequence[Shard]) -> list[ShardReport]:
         """Measures what the shards lack; a lane of neighbouring shards keeps one model busy."""
         begin("measure", len(shards))
-        lanes = split_evenly(shards, self.engine.workers)
+        with self.engine.pipeline("measure", models=True) as pipeline:
+            name = self.add_measure(pipeline, shards)
+        return [ShardReport(**report) for report in self.plan.store.folder.read_json(name)]
+
+    def add_measure(self, pipeline: beam.Pipeline, shards: Sequence[Shard]) -> str:
+        """Adds to a pipeline all that measuring takes; returns the file of its reports."""
+        lanes = split_evenly(shards, self.engine.lanes(len(shards)))
         step = steps.MeasureShards(self.plan.measure_config(self.decode_threads))
-        return [ShardReport(**found) for found in self._results("Measure", lanes, step)]
+        return self._add_results(pipeline, "Measure", lanes, step)
 
     def fit(self, step: Step, before: Sequence[Step], config: DecideConfig, scope: Scope) -> None:
         """One pass of a fitted filter: counts the population and refines its artefact."""
         if not isinstance(step.rule, FittedFilter):
             raise TypeError(step.name)
         begin(f"fit {step.name}", len(scope.parts))
-        with self.engine.pipeline() as pipeline:
+        with self.engine.pipeline("fit") as pipeline:
             _ = (
                 pipeline
-                | "Parts" >> beam.Create(scope.parts, reshuffle=True)
-                | "Accumulate" >> beam.ParDo(steps.AccumulatePart(config, before, step))
+                | "Accumulate" >> self.engine.spread(scope.parts, steps.AccumulatePart(config, before, step))
                 | "Add" >> beam.CombineGlobally(steps.AddAccumulators(step.rule))
                 | "Advance" >> beam.ParDo(steps.AdvanceFit(config.store, step, scope.artefact))
             )
@@ -77,44 +82,37 @@ class Flow:
             label = f"{relation.scope.name}: {stage}"
             begin(label, len(tasks))
             started = time.perf_counter()
-            with self.engine.pipeline() as pipeline:
-                _ = (
-                    pipeline
-                    | "Tasks" >> beam.Create(tasks, reshuffle=True)
-                    | "Run" >> beam.ParDo(steps.RunTask(relation, stage))
-                )
+            with self.engine.pipeline("compare") as pipeline:
+                _ = pipeline | "Compare" >> self.engine.spread(tasks, steps.RunTask(relation, stage))
             self.laps[label] = time.perf_counter() - started
         relation.finish(parts)
 
     def decide(self, config: DecideConfig, parts: Sequence[DecidePart]) -> list[PartCounts]:
         """Writes the ledger; returns each part's counts, in pool order."""
         begin("decide", len(parts))
-        found = self._results("Decide", parts, steps.DecideParts(config))
+        with self.engine.pipeline("decide") as pipeline:
+            name = self._add_results(pipeline, "Decide", parts, steps.DecideParts(config))
+        found = self.plan.store.folder.read_json(name)
         return sorted((PartCounts(**counts) for counts in found), key=lambda counts: counts.number)
 
     def write(self, config: WriteConfig, outputs: Sequence[OutputShard]) -> None:
         """Writes the curated shards."""
         begin("write", len(outputs))
-        with self.engine.pipeline() as pipeline:
-            _ = (
-                pipeline
-                | "Outputs" >> beam.Create(outputs, reshuffle=True)
-                | "Write" >> beam.ParDo(steps.WriteShards(config))
-            )
+        with self.engine.pipeline("write") as pipeline:
+            _ = pipeline | "Write" >> self.engine.spread(outputs, steps.WriteShards(config))
 
-    def _results(self, verb: str, elements: Sequence[Any], step: beam.DoFn) -> list[dict[str, Any]]:
-        """Runs one step over the elements; returns what it said, through a file of the store."""
-        store, name = self.plan.store, f"runs/results/{verb.lower()}.json"
-        with self.engine.pipeline() as pipeline:
-            _ = (
-                pipeline
-                | "Elements" >> beam.Create(elements, reshuffle=True)
-                | verb >> beam.ParDo(step)
-                | "Gather" >> ToList()
-                | "Save" >> beam.ParDo(steps.WriteReports(store, name))
-            )
-        results: list[dict[str, Any]] = store.folder.read_json(name)
-        return results
+    def _add_results(
+        self, pipeline: beam.Pipeline, verb: str, elements: Sequence[Any], step: beam.DoFn
+    ) -> str:
+        """Adds one step over the elements; returns the file of the store that will hold what it says."""
+        name = f"runs/results/{verb.lower()}.json"
+        _ = (
+            pipeline
+            | verb >> self.engine.spread(elements, step)
+            | "Gather" >> ToList()
+            | "Save" >> beam.ParDo(steps.WriteReports(self.plan.store, name))
+        )
+        return name
 
 
 @dataclass(frozen=True)

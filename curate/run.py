@@ -5,19 +5,21 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from curate import __version__
-from curate.engine import Engine
 from curate.pipeline import Flow, Say, measure_diversity, measure_pool, prepare_steps
 from curate.plan import Plan
 from curate.recipe import OutputSection
+from curate.runner import Runner
+from curate.runners.local import Local
 from filters.core.decide import VERDICTS
 from filters.core.errors import InvariantBroken, TooManyFailures
 from transforms.deciding import DecideConfig, DecidePart, PartCounts
 from transforms.measure import NamedMeasure
 from transforms.measuring import ShardReport
+from transforms.removal import finish_removals
 from transforms.storage import Folder, redact
 from transforms.subset import write_subset
 from transforms.writing import WriteConfig, plan_shards
@@ -25,10 +27,25 @@ from transforms.writing import WriteConfig, plan_shards
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a run may use of the machine."""
+    """What a run may use, and where.
+
+    Attributes:
+        workers: threads of this machine; a runner says itself how many workers it has.
+        runner: where it runs; None: on this machine, in this process.
+    """
 
     workers: int = 1
     decode_threads: int = 2
+    runner: Runner | None = None
+
+    def where(self) -> Runner:
+        """The runner."""
+        return self.runner or Local(workers=self.workers)
+
+    def recorded(self) -> dict[str, Any]:
+        """What the record of a run says of them."""
+        runner = self.where()
+        return {"runner": runner.name, "workers": runner.workers, "decode_threads": self.decode_threads}
 
 
 @dataclass(frozen=True)
@@ -49,12 +66,17 @@ class RunResult:
 def run_recipe(plan: Plan, options: RunOptions, say: Say) -> RunResult:
     """Runs the plan; holds the store's lock all the while.
 
-    Raises: TooManyFailures after the ledger is written and before shards are; StoreError.
+    Raises: RunnerError before anything is done; TooManyFailures after the ledger is written and
+    before shards are; WorkerLost; StoreError.
     """
     started = time.time()
+    runner = options.where()
+    runner.check(plan)
+    plan = runner.seen_by_workers(plan)
     plan.store.prepare()
-    with plan.store.lock():
-        flow = Flow(plan, Engine(options.workers), say, options.decode_threads)
+    with plan.store.lock(), runner.start(plan.recipe.name) as engine:
+        finish_removals(plan.store)
+        flow = Flow(plan, engine, say, options.decode_threads)
         clock = _Clock()
         reports = _measure(flow)
         clock.lap("measure")
@@ -222,6 +244,9 @@ def check_failures(plan: Plan, manifest: Mapping[str, Any]) -> None:
         )
         raise TooManyFailures(msg)
     if rows and failed / rows > bound:
+        # What was removed on purpose is no fault of the pool.
+        failed -= _removed_rows(plan, manifest)
+    if rows and failed / rows > bound:
         worst = max(manifest["parts"], key=lambda part: part["verdicts"]["failed"])
         question = "FROM samples SELECT failure, count(*) GROUP BY 1"
         msg = (
@@ -230,6 +255,12 @@ def check_failures(plan: Plan, manifest: Mapping[str, Any]) -> None:
             f'curate query {redact(plan.store.folder.url)} "{question}"; {written}'
         )
         raise TooManyFailures(msg)
+
+
+def _removed_rows(plan: Plan, manifest: Mapping[str, Any]) -> int:
+    """How many of the failed rows `curate remove` took out."""
+    markers = (plan.store.done(manifest["samples"], part["part"]) or {} for part in manifest["parts"])
+    return sum(int(marker.get("removed_rows", 0)) for marker in markers)
 
 
 def _write_outputs(flow: Flow, manifest: Mapping[str, Any]) -> None:
@@ -250,7 +281,7 @@ def _write_outputs(flow: Flow, manifest: Mapping[str, Any]) -> None:
     if not output.shards or not plan.has_images:
         return
     target = f"curated/{ledger}"
-    _keep_layout(folder, target, output)
+    layout = _keep_layout(folder, target, output)
     stored = {item["name"]: item["group"] for item in manifest["measures"]}
     groups = {
         stored[measure.name]: tuple(column.name for column in measure.columns() if column.carried)
@@ -267,7 +298,8 @@ def _write_outputs(flow: Flow, manifest: Mapping[str, Any]) -> None:
         output.weights,
     )
     shards = {shard.part: shard for shard in plan.shards}
-    outputs = list(plan_shards(counts, shards, output.samples_per_shard))
+    removed = {int(number): many for number, many in layout.get("removed", {}).items()}
+    outputs = list(plan_shards(counts, shards, output.samples_per_shard, removed))
     done = set(folder.names(target))
     missing = [item for item in outputs if f"{item.number:08d}.done.json" not in done]
     if missing:
@@ -275,19 +307,24 @@ def _write_outputs(flow: Flow, manifest: Mapping[str, Any]) -> None:
         flow.write(config, missing)
 
 
-def _keep_layout(folder: Folder, target: str, output: OutputSection) -> None:
-    """Removes curated shards of another size, which would hold samples twice, or with other weights."""
+def _keep_layout(folder: Folder, target: str, output: OutputSection) -> dict[str, Any]:
+    """Removes curated shards of another size, which would hold samples twice, or with other weights.
+
+    Returns: how they are laid out, with the samples that were removed from each since.
+    """
     name = f"{target}/layout.json"
     layout: dict[str, Any] = {"samples_per_shard": output.samples_per_shard}
     if output.weights is not None:
         layout["weights"] = output.weights
     if folder.exists(name):
-        if folder.read_json(name) == layout:
-            return
+        found: dict[str, Any] = folder.read_json(name)
+        if {key: value for key, value in found.items() if key != "removed"} == layout:
+            return found
         folder.fs.rm_file(folder.path(name))  # first: what it describes is complete as long as it stands
     if folder.names(target):
         folder.fs.rm(folder.path(target), recursive=True)
     folder.write_json(name, layout)
+    return layout
 
 
 def _record(
@@ -300,7 +337,7 @@ def _record(
         "ledger": ledger,
         "started": stamp,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
-        "options": asdict(options),
+        "options": options.recorded(),
         "curate": __version__,
         "python": platform.python_version(),
         "host": platform.node(),

@@ -7,10 +7,12 @@ CurateError
 │   ├── PoolError            no such shards, or not in a format we read        2
 │   ├── QueryError           SQL, key or uid that can't be answered            2
 │   ├── ModelError           checkpoint or device is not usable                2
+│   ├── RunnerError          the runner or its options can't work              2
 │   ├── TooManyFailures      more broken rows than the recipe allows           3
 │   ├── StoreError           the store can't be read or written                4
 │   │   └── StoreLocked      another run holds the store                       4
-│   └── InvariantBroken      counts do not add up: a fault of ours             5
+│   ├── InvariantBroken      counts do not add up: a fault of ours             5
+│   └── WorkerLost           a worker or an engine's server ended in between   6
 ├── RetryShard               try this shard again (network, time-out)
 └── SkipShard                record this shard as failed and go on
 """
@@ -58,6 +60,12 @@ class ModelError(StopRun):
     exit_code: ClassVar[int] = 2
 
 
+class RunnerError(StopRun):
+    """The runner can't work with its options, this recipe and this store; raised before any work."""
+
+    exit_code: ClassVar[int] = 2
+
+
 class TooManyFailures(StopRun):
     """More rows or shards failed than the recipe's `max_failed_fraction`."""
 
@@ -78,6 +86,12 @@ class InvariantBroken(StopRun):
     """Counts that must add up do not."""
 
     exit_code: ClassVar[int] = 5
+
+
+class WorkerLost(StopRun):
+    """A worker or an engine's server ended before its work was done; another run goes on from there."""
+
+    exit_code: ClassVar[int] = 6
 
 
 class RetryShard(CurateError):  # noqa: N818  (the name says what the runner must do)

@@ -28,7 +28,7 @@ class FailAt(beam.DoFn):
 
 
 def run_failing(error: Exception, workers: int) -> None:
-    with Engine(workers).pipeline() as pipeline:
+    with Engine(workers).pipeline("test") as pipeline:
         _ = pipeline | "Numbers" >> beam.Create([1, 2, 3]) | "FailHere" >> beam.ParDo(FailAt(error))
 
 
@@ -59,7 +59,7 @@ def test_an_error_that_is_not_ours_stays_what_it_is(workers: int) -> None:
 
 
 def test_an_error_before_the_pipeline_runs_is_raised_as_it_is() -> None:
-    with pytest.raises(StoreError, match=r"^before$"), Engine().pipeline():
+    with pytest.raises(StoreError, match=r"^before$"), Engine().pipeline("test"):
         raise StoreError("before")
 
 

@@ -52,10 +52,12 @@ def test_the_exit_codes_are_those_drawn() -> None:
         "PoolError": 2,
         "QueryError": 2,
         "ModelError": 2,
+        "RunnerError": 2,
         "TooManyFailures": 3,
         "StoreError": 4,
         "StoreLocked": 4,
         "InvariantBroken": 5,
+        "WorkerLost": 6,
     }
     stops = {name: error for name, error in declared().items() if issubclass(error, StopRun)}
     assert {name: error.exit_code for name, error in stops.items()} == {**codes, "StopRun": 1}

@@ -1,0 +1,89 @@
+"""Engines behind Beam's job interface: pipelines go to a job server, workers are processes elsewhere."""
+
+# Beam's calls have no annotations, and grpc no types:
+# mypy: allow-untyped-calls, disable-error-code=import-untyped
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.portable_runner import PortableRunner
+
+from curate.engine import Engine
+from filters.core.errors import RunnerError, WorkerLost
+
+ADDRESS = r"^[^\s/:]+:\d+$|^\[[0-9a-f:]+\]:\d+$"  # host:port, also with an IPv6 address
+ANSWER_SECONDS = 10.0  # that a server has, to take a connection
+# What Prism says of a worker that went away, in the error of the job.
+GONE = ("SDK worker disconnected", "didn't get control connection")
+
+
+@dataclass(frozen=True)
+class PortableEngine(Engine):
+    """A job server at `endpoint`, such as Prism's or Flink's.
+
+    Attributes:
+        endpoint: host:port of the job server.
+        environment: how workers are started, and what that needs: ("EXTERNAL", "host:port").
+        lane_shards: most shards measured in one go; None: one lane for each worker.
+        title: what the jobs are for; more: further Beam options, such as --parallelism=4.
+        look: says what is wrong with the job server; None while nothing is.
+    """
+
+    endpoint: str = ""
+    environment: tuple[str, str] = ("LOOPBACK", "")
+    lane_shards: int | None = None
+    title: str = "recipe"
+    more: tuple[str, ...] = ()
+    look: Callable[[], str | None] = lambda: None
+
+    def runner(self) -> Any:
+        return PortableRunner()
+
+    def options(self, stage: str, *, models: bool) -> PipelineOptions:  # noqa: ARG002  (as the base says)
+        """The options of one pipeline, all of them Beam's own."""
+        kind, config = self.environment
+        flags = [f"--job_endpoint={self.endpoint}", f"--environment_type={kind}"]
+        flags += [f"--job_name=curate-{self.title}-{stage}"]
+        flags += [f"--environment_config={config}"] if config else []
+        return PipelineOptions([*flags, *self.more])
+
+    def lanes(self, shards: int) -> int:
+        return lanes_of(shards, self.workers, self.lane_shards)
+
+    def lost(self, error: Exception) -> WorkerLost | None:
+        """A worker that ended, or a job server that no longer answers."""
+        said = self.look()
+        if said is None and isinstance(error, grpc.RpcError):
+            said = f"the job server at {self.endpoint} no longer answers ({_code(error)})"
+        if said is None and any(sign in str(error) for sign in GONE):
+            said = "a worker ended, or could not be started"
+        if said is None:
+            return None
+        return WorkerLost(f"{said}: run again, what is done stays done")
+
+
+def lanes_of(shards: int, workers: int, most: int | None) -> int:
+    """Into how many lanes shards are split: one for each worker, more where lanes may not be longer."""
+    if most is None:
+        return min(workers, shards)
+    return max(min(workers, shards), -(-shards // most))
+
+
+def check_answers(runner: str, what: str, address: str) -> None:
+    """Raises RunnerError where nothing speaks gRPC at an address; what: how messages call it."""
+    with grpc.insecure_channel(address) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=ANSWER_SECONDS)
+        except grpc.FutureTimeoutError as cause:
+            msg = f"runner {runner}: no {what} answers at {address}: start it, or correct the address"
+            raise RunnerError(msg) from cause
+
+
+def _code(error: grpc.RpcError) -> str:
+    code = getattr(error, "code", None)
+    return str(code().name if callable(code) else type(error).__name__)

@@ -1,0 +1,32 @@
+"""Beam's threads that read from workers and servers end with an error where the other side ends."""
+
+# grpc has no types:
+# mypy: disable-error-code=import-untyped
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+
+# The lines between runner and worker, a job's messages, and a worker that is a thread.
+READERS = ("beam_control_read", "read_grpc_client_inputs", "wait_until_finish_read", "run_worker_")
+
+
+@contextmanager
+def quiet_readers() -> Iterator[None]:
+    """Keeps those threads from printing their error: the pipeline's own says the same, and better."""
+    before = threading.excepthook
+
+    def hook(ended: threading.ExceptHookArgs) -> None:
+        name = ended.thread.name if ended.thread else ""
+        if not name.startswith(READERS) or not issubclass(ended.exc_type, grpc.RpcError):
+            before(ended)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before

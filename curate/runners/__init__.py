@@ -1,0 +1,1 @@
+"""Runners: one module each, named as `--runner` names it."""

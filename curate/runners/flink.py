@@ -1,0 +1,83 @@
+"""Apache Flink through its Beam job server, with Python workers beside the task managers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from pydantic import Field
+
+from curate.engine import Engine
+from curate.plan import Plan
+from curate.portable_engine import ADDRESS, PortableEngine, check_answers
+from curate.reach import check_reach, check_secrets, with_absolute_store
+from curate.reader_threads import quiet_readers
+from curate.runner import Runner
+
+
+class Flink(Runner):
+    """A Flink cluster, reached through Beam's job server for Flink."""
+
+    job_endpoint: str = Field(
+        pattern=ADDRESS, description="host:port of Beam's job server for Flink, which knows the cluster."
+    )
+    worker_pool: str = Field(
+        default="localhost:50000",
+        pattern=ADDRESS,
+        description="host:port of the worker pool as a task manager sees it: its sidecar.",
+    )
+    workers: int = Field(
+        default=1, ge=1, description="Flink's parallelism: task slots that are used at once."
+    )
+    max_parallelism: int | None = Field(
+        default=None, ge=1, description="Flink's number of key groups; its own choice if not given."
+    )
+    lane_shards: int = Field(
+        default=4,
+        ge=1,
+        description="Most shards measured in one go; fewer spread better, more keep models busy.",
+    )
+    retries: int = Field(default=3, ge=0, description="How often Flink restarts a job whose worker failed.")
+    retry_delay_seconds: int = Field(
+        default=10, ge=0, description="How long Flink waits before it restarts one."
+    )
+    object_reuse: bool = Field(default=True, description="Flink hands elements on without copying them.")
+    execution: Literal["PIPELINED", "BATCH"] = Field(
+        default="PIPELINED", description="BATCH writes every shuffle to disk before it is read."
+    )
+    shared_files: bool = Field(
+        default=False, description="Task managers see the same files at the same paths as this machine."
+    )
+
+    def check(self, plan: Plan) -> None:
+        check_reach(self.name, plan, shared=self.shared_files)
+        check_secrets(self.name, plan)
+        check_answers(self.name, "job server", self.job_endpoint)
+
+    def seen_by_workers(self, plan: Plan) -> Plan:
+        return with_absolute_store(plan)
+
+    @contextmanager
+    def start(self, title: str) -> Iterator[Engine]:
+        with quiet_readers():
+            yield PortableEngine(
+                self.workers,
+                endpoint=self.job_endpoint,
+                environment=("EXTERNAL", self.worker_pool),
+                lane_shards=self.lane_shards,
+                title=title,
+                more=self.flags(),
+            )
+
+    def flags(self) -> tuple[str, ...]:
+        """Flink's own options, as Beam's job server for Flink names them."""
+        flags = [
+            f"--parallelism={self.workers}",
+            f"--number_of_execution_retries={self.retries}",
+            f"--execution_retry_delay={1000 * self.retry_delay_seconds}",
+            f"--execution_mode_for_batch={self.execution}",
+        ]
+        flags += [f"--max_parallelism={self.max_parallelism}"] if self.max_parallelism else []
+        flags += ["--object_reuse"] if self.object_reuse else []
+        return tuple(flags)

@@ -1,0 +1,119 @@
+"""This machine: threads that share a model, or one process for each GPU."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from pydantic import Field, field_validator, model_validator
+
+from curate.engine import Engine
+from curate.plan import Plan
+from curate.reader_threads import quiet_readers
+from curate.runner import Runner
+from filters.core.errors import RunnerError
+
+DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+
+
+class Local(Runner):
+    """This machine: threads that share a model; with `devices` processes, one device each."""
+
+    devices: tuple[str, ...] = Field(
+        default=(),
+        description="One worker process for each: cuda:0, cuda:1, cpu; `all` stands for every GPU here.",
+    )
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _listed(cls, given: Any) -> Any:
+        """Also as one text: `cuda:0,cuda:1` or `all`."""
+        return tuple(name.strip() for name in given.split(",")) if isinstance(given, str) else given
+
+    @field_validator("devices")
+    @classmethod
+    def _known(cls, devices: tuple[str, ...]) -> tuple[str, ...]:
+        if devices == ("all",):
+            count = _gpus()
+            if not count:
+                msg = "'all', but there is no usable GPU here: leave devices out, or write cpu"
+                raise ValueError(msg)
+            return tuple(f"cuda:{number}" for number in range(count))
+        for name in devices:
+            if not DEVICE.fullmatch(name):
+                msg = f"{name!r} is no device: write cuda:0,cuda:1 or cpu, or `all` alone"
+                raise ValueError(msg)
+        return devices
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_worker_each(cls, given: Any) -> Any:
+        """As many workers as devices, where their number is not given."""
+        if isinstance(given, dict) and given.get("devices") and "workers" not in given:
+            named = cls._listed(given["devices"])
+            return {**given, "workers": max(1, _gpus() if tuple(named) == ("all",) else len(named))}
+        return given
+
+    @model_validator(mode="after")
+    def _enough(self) -> Local:
+        if self.workers < len(self.devices):
+            msg = f"workers: {self.workers} can't use {len(self.devices)} devices: give at least as many"
+            raise ValueError(msg)
+        return self
+
+    def check(self, plan: Plan) -> None:
+        count = _gpus() if any(name.startswith("cuda") for name in self.devices) else 0
+        for name in self.devices:
+            if name.startswith("cuda") and int(name.partition(":")[2] or 0) >= count:
+                msg = f"runner local: device {name!r}, but there are {count} usable GPUs here"
+                raise RunnerError(msg)
+        for item in plan.measures if self.devices else ():
+            wanted = str(getattr(item.options, "device", "auto"))
+            if wanted.startswith("cuda:"):
+                msg = (
+                    f"runner local: {item.name} wants {wanted!r}, but with devices each worker sees only its "
+                    "own: leave `device` out of the measure"
+                )
+                raise RunnerError(msg)
+
+    @contextmanager
+    def start(self, title: str) -> Iterator[Engine]:  # noqa: ARG002  (nothing here has a name)
+        if not self.devices:
+            yield Engine(self.workers)
+            return
+        with quiet_readers():
+            yield ProcessEngine(self.workers, devices=self.devices)
+
+
+@dataclass(frozen=True)
+class ProcessEngine(Engine):
+    """This machine, with worker processes that see one device each.
+
+    Attributes:
+        devices: dealt out to the workers in turn.
+    """
+
+    devices: tuple[str, ...] = ("cpu",)
+
+    def runner(self) -> Any:
+        from curate.worker_processes import ProcessEnvironment  # noqa: PLC0415  (needed for processes alone)
+
+        return FnApiRunner(default_environment=ProcessEnvironment(self.devices))
+
+    def options(self, stage: str, *, models: bool) -> PipelineOptions:
+        options = super().options(stage, models=models)
+        # This mode leaves the environment as it is; the others put Beam's own in its place.
+        options.view_as(DirectOptions).direct_running_mode = "in_memory"
+        return options
+
+
+def _gpus() -> int:
+    """How many GPUs torch can use here."""
+    import torch  # noqa: PLC0415  (takes seconds to import)
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
