@@ -102,9 +102,18 @@ def _plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
     )
 
 
+def shortest_decimals(answer: pa.Table) -> pa.Table:
+    """The answer with its float32 columns as float64 of the shortest decimals: 0.1, not 0.10000000149."""
+    for at, item in enumerate(answer.schema):
+        if pa.types.is_float32(item.type) or pa.types.is_float16(item.type):
+            column = answer.column(at).cast(pa.float32()).cast(pa.string()).cast(pa.float64())
+            answer = answer.set_column(at, item.name, column)
+    return answer
+
+
 def _write_json(answer: pa.Table, stream: IO[bytes]) -> None:
     """One object for each row; NaN and infinity are null, which JSON has no numbers for."""
-    for batch in answer.to_batches(max_chunksize=_ROWS_AT_ONCE):
+    for batch in shortest_decimals(answer).to_batches(max_chunksize=_ROWS_AT_ONCE):
         stream.write("".join(_json(row) + "\n" for row in batch.to_pylist()).encode())
 
 

@@ -21,9 +21,9 @@ LARGE = (1920, 1080)
 COLOURS = 256
 MOST_BYTES = 200_000
 SQL = (
-    "SELECT floor(clip_cosine * 20) / 20 AS cosine_from, count(*) AS samples,\n"
+    "SELECT floor(clip_cosine * 40) / 40 AS cosine_from, count(*) AS samples,\n"
     "  avg((verdict = 'keep')::INT) AS kept_share\n"
-    "FROM samples WHERE clip_cosine IS NOT NULL\nGROUP BY 1 ORDER BY 1"
+    "FROM samples WHERE clip_cosine > 0.45\nGROUP BY 1 ORDER BY 1"
 )
 
 
@@ -31,6 +31,7 @@ def main() -> None:
     """Writes every picture, at most 200 KB each."""
     address = sys.argv[1].rstrip("/")
     program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    expect.set_options(timeout=60_000)  # the first search loads a model
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         for name, (width, height), dark in (

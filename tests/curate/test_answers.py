@@ -114,3 +114,15 @@ def test_an_empty_answer_has_its_columns(form: Form, tmp_path: Path) -> None:
         assert pq.read_schema(path).names == ["a", "b"]
     else:
         assert path.read_text() == {"csv": '"a","b"\n', "json": ""}[form]
+
+
+def test_json_has_the_shortest_decimals_of_a_float32(tmp_path: Path) -> None:
+    values = pa.array([0.1, None, float("nan"), -16777216.0], pa.float32())
+    shown(
+        pa.table({"one": values, "half": values.slice(0, 4).cast(pa.float16(), safe=False)}),
+        "json",
+        tmp_path / "a",
+    )
+    found = [json.loads(line) for line in (tmp_path / "a").read_text().splitlines()]
+    assert [row["one"] for row in found] == [0.1, None, None, -16777216.0]
+    assert found[0]["half"] == pytest.approx(0.1, abs=1e-4)

@@ -14,6 +14,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
+from curate.answers import shortest_decimals
 from curate.serve.errors import file_answer
 from curate.serve.settings import WithExplorer, WithService
 
@@ -59,7 +60,8 @@ def ask(asked: SqlQuestion, explorer: WithExplorer, service: WithService) -> Sql
     """The answer to one SELECT. Nothing can be written, read from files, or configured."""
     found = service.sql.ask(explorer.decision.ledger, asked.sql, asked.limit)
     names = [SqlColumn(name=item.name, type=str(item.type)) for item in found.table.schema]
-    columns = [found.table.column(at).to_pylist() for at in range(found.table.num_columns)]
+    table = shortest_decimals(found.table)
+    columns = [table.column(at).to_pylist() for at in range(table.num_columns)]
     rows = [[plain_cell(value) for value in row] for row in zip(*columns, strict=True)]
     return SqlAnswer(columns=names, rows=rows, truncated=found.truncated, seconds=round(found.seconds, 4))
 
@@ -113,7 +115,7 @@ def _texts(column: pa.ChunkedArray) -> pa.Array:
 def _json(table: pa.Table) -> tuple[bytes, str]:
     lines = [
         json.dumps({key: plain_cell(value) for key, value in row.items()}, ensure_ascii=False)
-        for row in table.to_pylist()
+        for row in shortest_decimals(table).to_pylist()
     ]
     return "\n".join(lines).encode(), "application/x-ndjson"
 
