@@ -28,13 +28,13 @@ from numpy.typing import NDArray
 from transforms.clustering import Embeddings, Floats, unit_rows
 from transforms.marking import nearest_earlier
 from transforms.noise.clip_loss import own_places
-from transforms.noise.nearest import NearestRows, Neighbours
+from transforms.noise.nearest import NearestRows, Neighbours, one_thread_each
 
 NEIGHBOURS = 30
 BETA = GAMMA = 5.0
 T1, T2 = 0.1, 5.0
 COPY_COSINE = 0.99
-_PAIRS_AT_ONCE = 8192
+_PAIRS_AT_ONCE = 4096
 
 Uids = NDArray[np.uint64]
 
@@ -90,6 +90,11 @@ class PairReference:
     def by_text(self) -> NearestRows:
         """The captions, to search in."""
         return NearestRows(self.texts, exact=self.exact, device=self.device)
+
+    @property
+    def fast(self) -> bool:
+        """Whether either side is searched through the fast index."""
+        return self.by_image.fast or self.by_text.fast
 
     @cached_property
     def distances(self) -> Floats:
@@ -172,7 +177,8 @@ def lemon(  # noqa: PLR0913  (the method's parameters)
         msg = f"LEMoN needs a neighbour and a reference pair at least, but got {k} and {len(reference.uids)}"
         raise ValueError(msg)
     sides = np.full((4, len(image)), np.nan, np.float32)
-    for start in range(0, len(image), _PAIRS_AT_ONCE):
+
+    def score(start: int) -> None:
         rows = slice(start, start + _PAIRS_AT_ONCE)
         images, seen = unit_rows(image[rows])
         texts, read = unit_rows(text[rows])
@@ -186,6 +192,14 @@ def lemon(  # noqa: PLR0913  (the method's parameters)
         found[3] = _side(images, reference.images, near_texts, reference.distances, (t1, t2))
         found[0] = distance + beta * found[2] + gamma * found[3]
         found[:, ~(seen & read)] = np.nan
+
+    blocks = range(0, len(image), _PAIRS_AT_ONCE)
+    if reference.fast:
+        with one_thread_each() as workers:
+            list(workers.map(score, blocks))
+    else:
+        for start in blocks:
+            score(start)
     return LemonScores(*sides)
 
 
