@@ -1,11 +1,13 @@
 """The folder that clip-retrieval reads: its layout, and rows that belong together.
 
 Its `index` gives every npy file of a folder to autofaiss in the order of the names, and its `back`
-concatenates the metadata files in theirs: the readers here do the same.
+concatenates the metadata files in theirs: most readers here do the same, one is clip-retrieval itself.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ import pytest
 from curate.export import clip_retrieval
 from filters.core.errors import QueryError
 from tests.compared import HOSTILE
+from tests.end_to_end.conftest import absent
+from tests.engines import ROOT
 from tests.export.conftest import exported
 from tests.pools import sample, write_tar
 from tests.running import EVERYDAY, ask, curate
@@ -47,6 +51,42 @@ def test_rows_of_the_three_kinds_of_files_are_the_same_samples(given: Path, tmp_
     assert np.array_equal(texts, all_embeddings(decision, "txt")[numbers])
     assert list(metadata["uid"]) == [kept[at]["uid"] for at in numbers]
     assert list(metadata["image_path"]) == [kept[at]["key"] for at in numbers]
+
+
+@pytest.fixture(scope="module")
+def reader() -> str:
+    """The python of an environment with clip-retrieval; where it can't be had the test skips."""
+    built = subprocess.run(
+        [str(ROOT / "deploy" / "clip_retrieval.sh")], capture_output=True, text=True, check=False
+    )
+    if built.returncode != 0:
+        absent(f"no clip-retrieval: {built.stderr[-300:]}")
+    return built.stdout.strip()
+
+
+def test_clip_retrieval_itself_indexes_and_reads_it(given: Path, tmp_path: Path, reader: str) -> None:
+    exported(given, "clip-retrieval", tmp_path / "out")
+    script = Path(__file__).with_name("clip_retrieval_reader.py")
+    ran = subprocess.run(
+        [reader, str(script), str(tmp_path / "out"), str(tmp_path / "indexed")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    said = json.loads(ran.stdout.splitlines()[-1])
+    _, _, metadata = read_back(tmp_path / "out")
+    rows = list(range(len(metadata)))
+    assert rows
+    for column in ("uid", "url", "caption", "image_path"):
+        ours = list(metadata[column].fillna(""))
+        assert [row[column] or "" for row in said["parquet"]] == ours
+        assert [row[column] for row in said["hdf5"]] == ours
+    images, texts, _ = read_back(tmp_path / "out")
+    for kind, vectors in (("image", images), ("text", texts)):
+        # Each vector is found at its own place, or at that of an equal one.
+        assert all(np.array_equal(vectors[at], vectors[found]) for at, found in enumerate(said[kind]))
+        assert len(said[kind]) == len(rows)
 
 
 def test_metadata_has_what_the_back_end_returns_and_json_can_hold(given: Path, tmp_path: Path) -> None:
