@@ -110,20 +110,79 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options)
         typer.Option("--devices", help="A worker process for each: cuda:0,cuda:1 or all; runner local."),
     ] = None,
     decode_threads: Annotated[int, typer.Option(min=1, help="Decoding threads of each worker.")] = 2,
+    follow: Annotated[  # noqa: FBT002
+        bool, typer.Option("--follow", help="Go on with every shard that arrives, until it is stopped.")
+    ] = False,
+    every: Annotated[
+        float, typer.Option("--every", min=0.05, help="With --follow: seconds between two looks at the pool.")
+    ] = 1.0,
+    until_idle: Annotated[  # noqa: FBT002
+        bool, typer.Option("--until-idle", help="With --follow: end when every shard there is done.")
+    ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics-port", min=0, max=65535, help="With --follow: serve Prometheus metrics at /metrics."
+        ),
+    ] = None,
+    log_format: Annotated[
+        Literal["text", "json"], typer.Option("--log-format", help="How to log; json: an object a line.")
+    ] = "text",
     storage_options: OptionsOption = None,
     verbose: VerboseOption = False,  # noqa: FBT002
 ) -> None:
     """Measure what is not measured yet, decide by the recipe, write the curated set."""
     # Imported here: Beam and Arrow take a second, which `--help` need not wait for.
     from curate.commands import run_command  # noqa: PLC0415
+    from curate.follow.commands import follow_command  # noqa: PLC0415
+    from curate.follow.loop import FollowOptions  # noqa: PLC0415
     from curate.run import RunOptions  # noqa: PLC0415
     from curate.runner import load_runner  # noqa: PLC0415
 
-    if verbose:
-        set_up_logs(verbose=True)
+    set_up_logs(verbose=verbose, form=log_format)
     target = Target(store, _options(storage_options))
     where = load_runner(runner, options, {"workers": workers, "devices": devices})
-    run_command(recipe, pool or [], target, RunOptions(where.workers, decode_threads, where))
+    using = RunOptions(where.workers, decode_threads, where)
+    if follow:
+        following = FollowOptions(every, until_idle, metrics_port, as_json=log_format == "json")
+        follow_command(recipe, pool or [], target, using, following)
+        return
+    if until_idle or metrics_port is not None:
+        msg = "--until-idle and --metrics-port go with --follow"
+        raise typer.BadParameter(msg)
+    run_command(recipe, pool or [], target, using)
+
+
+@app.command()
+def calibrate(
+    recipe: RecipeArgument,
+    store: StoreOption,
+    pool: PoolOption = None,
+    workers: Annotated[int, typer.Option(min=1, help="Shards measured side by side.")] = 1,
+    storage_options: OptionsOption = None,
+) -> None:
+    """Fit thresholds, clusters and mixtures on the shards there are, for `run --follow` to judge with."""
+    from curate.follow.commands import calibrate_command  # noqa: PLC0415
+    from curate.run import RunOptions  # noqa: PLC0415
+
+    target = Target(store, _options(storage_options))
+    calibrate_command(recipe, pool or [], target, RunOptions(workers))
+
+
+@app.command()
+def status(
+    store: StoreArgument,
+    decision: Annotated[
+        str | None,
+        typer.Option("--decision", help="Which run: its name or its recipe's, if not the only one."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,  # noqa: FBT002
+    storage_options: OptionsOption = None,
+) -> None:
+    """Show how a continuous run stands: done, waiting and failed shards, lag, kept rate and drift."""
+    from curate.follow.commands import status_command  # noqa: PLC0415
+
+    status_command(_store(store, storage_options), decision, as_json=as_json)
 
 
 @app.command()

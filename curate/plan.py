@@ -112,6 +112,13 @@ class Plan:
         lost = sorted([item["shard"], item["code"]] for item in failed)
         return f"{self.recipe.name}-{fingerprint([decision, measured, lost, *self.tags])[:8]}"
 
+    @property
+    def continuous_id(self) -> str:
+        """Names this recipe's continuous decision, whatever shards there are: `<recipe>-<fp>`."""
+        decision = self.decision_fingerprint(len(self.recipe.steps), [])
+        measured = sorted(measure.group for measure in self.measures)
+        return f"{self.recipe.name}-{fingerprint(['continuous', decision, measured, *self.tags])[:8]}"
+
     def decision_fingerprint(self, steps: int, parts: Sequence[str]) -> str:
         """Names everything that the first so many steps depend on."""
         rules = [
@@ -191,20 +198,33 @@ def make_plan(recipe: Recipe, pool: Sequence[str], store: Store) -> Plan:
     pool: patterns that replace the recipe's; empty to use those.
     Raises: PoolError, ModelError, RecipeError or MissingSignal, before any work.
     """
-    check_tags(recipe)
     section = recipe.file.pool
     shards = list_pool(pool or section.uris, section.options(), section.storage_options)
+    return plan_for(recipe, shards, store)
+
+
+def plan_for(recipe: Recipe, shards: Sequence[Shard], store: Store) -> Plan:
+    """The plan for these shards, at least one.
+
+    Raises: ModelError, RecipeError or MissingSignal, before any work.
+    """
+    check_tags(recipe)
     measures, unused = _choose_measures(recipe, metadata=shards[0].format == "datacomp")
     for measure in measures:
         measure.options.check()
     collective = tuple(item for item in measures if isinstance(item.options, CollectiveMeasure))
     measures = tuple(item for item in measures if item not in collective)
-    config = MeasureConfig(store, section.options(), measures)
-    done = DoneParts(store)
-    lacking = {shard.part: missing_measures(shard, config, done) for shard in shards}
-    plan = Plan(recipe, store, tuple(shards), measures, collective, lacking, unused)
+    plan = Plan(recipe, store, tuple(shards), measures, collective, {}, unused)
     _check_columns(plan)
-    return plan
+    return with_shards(plan, shards)
+
+
+def with_shards(plan: Plan, shards: Sequence[Shard]) -> Plan:
+    """The same plan for these shards."""
+    config = MeasureConfig(plan.store, plan.recipe.file.pool.options(), plan.measures)
+    done = DoneParts(plan.store)
+    lacking = {shard.part: missing_measures(shard, config, done) for shard in shards}
+    return replace(plan, shards=tuple(shards), lacking=lacking)
 
 
 def _choose_measures(recipe: Recipe, *, metadata: bool) -> tuple[tuple[NamedMeasure, ...], tuple[str, ...]]:

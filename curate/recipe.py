@@ -101,6 +101,33 @@ class OutputSection(BaseModel):
     )
 
 
+class DriftSection(BaseModel):
+    """When a continuous run says that the stream is no longer what the recipe was calibrated on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    window_shards: int = Field(default=20, ge=1, description="Shards of one window, in order of arrival.")
+    confidence: float = Field(
+        default=0.999, ge=0.5, lt=1, description="How sure it must be that a difference is no accident."
+    )
+    kept_rate: bool = Field(
+        default=True, description="Alarm where the kept rate leaves the interval of the calibration."
+    )
+    distance_above: float = Field(
+        default=0.15,
+        gt=0,
+        le=1,
+        description="Alarm where a signal's distribution is farther from the calibration's "
+        "(Kolmogorov-Smirnov).",
+    )
+    far_share_above: float = Field(
+        default=0.05,
+        gt=0,
+        le=1,
+        description="Alarm where more samples are farther from all centroids than 99 % of the calibration's.",
+    )
+
+
 class RecipeFile(BaseModel):
     """The top level of a recipe file."""
 
@@ -115,6 +142,7 @@ class RecipeFile(BaseModel):
     )
     filters: list[Any] = Field(description="In order; each sees the survivors of those before it.")
     output: OutputSection = OutputSection()
+    drift: DriftSection = DriftSection()
     max_failed_fraction: float = Field(
         default=0.1,
         ge=0,

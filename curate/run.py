@@ -77,15 +77,9 @@ def run_recipe(plan: Plan, options: RunOptions, say: Say) -> RunResult:
     with plan.store.lock(), runner.start(plan.recipe.name) as engine:
         finish_removals(plan.store)
         flow = Flow(plan, engine, say, options.decode_threads)
-        clock = _Clock()
-        reports = _measure(flow)
-        clock.lap("measure")
-        parts, failed = _readable_parts(plan, reports)
-        ledger = plan.ledger_id([part.part for part in parts], failed)
-        found = _find_manifest(plan, ledger)
-        if found is None:
-            found = _decide(flow, ledger, parts, failed)
-        found = _as_asked(plan, found)
+        clock = Clock()
+        found = _as_asked(plan, decide_pool(flow, clock))
+        ledger = found["ledger"]
         plan.store.folder.write_json("latest.json", {"ledger": ledger})
         clock.lap("decide")
         check_failures(plan, found)
@@ -95,7 +89,19 @@ def run_recipe(plan: Plan, options: RunOptions, say: Say) -> RunResult:
     return RunResult(ledger, found, clock.seconds)
 
 
-def _measure(flow: Flow) -> list[ShardReport]:
+def decide_pool(flow: Flow, clock: Clock) -> dict[str, Any]:
+    """Measures what lacks and decides, unless that was done before; returns the decision's manifest."""
+    plan = flow.plan
+    reports = measure_lacking(flow)
+    clock.lap("measure")
+    parts, failed = readable_parts(plan, reports)
+    ledger = plan.ledger_id([part.part for part in parts], failed)
+    found = _find_manifest(plan, ledger)
+    return _decide(flow, ledger, parts, failed) if found is None else found
+
+
+def measure_lacking(flow: Flow) -> list[ShardReport]:
+    """Measures the plan's shards that lack something; reports on those."""
     lacking = flow.plan.to_measure()
     if not lacking:
         flow.say(f"all {len(flow.plan.shards)} shards are measured")
@@ -104,10 +110,13 @@ def _measure(flow: Flow) -> list[ShardReport]:
     return flow.measure(lacking)
 
 
-def _readable_parts(
-    plan: Plan, reports: Sequence[ShardReport]
+def readable_parts(
+    plan: Plan, reports: Sequence[ShardReport], first: int = 0
 ) -> tuple[list[DecidePart], list[dict[str, str]]]:
-    """The parts with rows, in pool order, and the shards that could not be read at all."""
+    """The parts with rows, in pool order, and the shards that could not be read at all.
+
+    first: the number of the first part.
+    """
     absent = {report.part: report for report in reports if not report.complete}
     failed = [
         {"shard": report.uri, "code": str(report.failure), "detail": report.detail}
@@ -122,7 +131,7 @@ def _readable_parts(
             msg = f"{shard.uri} was measured, but its part {shard.part} is not in the store"
             raise InvariantBroken(msg)
         # Numbered among the readable: what is fitted and compared depends on these parts alone.
-        parts.append(DecidePart(shard.part, len(parts), int(marker["rows"])))
+        parts.append(DecidePart(shard.part, first + len(parts), int(marker["rows"])))
     return parts, failed
 
 
@@ -149,28 +158,32 @@ def _decide(
     flow: Flow, ledger: str, parts: Sequence[DecidePart], failed: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
     plan = flow.plan
-    config = DecideConfig(
-        plan.store, plan.writers, plan.recipe.steps, f"ledger/{ledger}", {}, plan.embeddings, plan.encoders
-    )
+    config = decide_config(plan, ledger)
     config = measure_pool(flow, config, parts)
     config = prepare_steps(flow, config, parts)
     flow.say(f"deciding {sum(part.rows for part in parts)} samples")
     counts = flow.decide(config, parts)
-    manifest = _manifest(plan, ledger, config, counts, failed)
+    manifest = make_manifest(plan, config, counts, failed)
     plan.store.folder.write_json(f"ledger/{ledger}/manifest.json", manifest)
     return manifest
 
 
-def _manifest(
+def decide_config(plan: Plan, ledger: str) -> DecideConfig:
+    """How to decide by the plan, with nothing compared and fitted yet."""
+    return DecideConfig(
+        plan.store, plan.writers, plan.recipe.steps, f"ledger/{ledger}", {}, plan.embeddings, plan.encoders
+    )
+
+
+def make_manifest(
     plan: Plan,
-    ledger: str,
     config: DecideConfig,
     counts: Sequence[PartCounts],
     failed: Sequence[Mapping[str, str]],
 ) -> dict[str, Any]:
     """Everything a reader needs to understand and query the decision; no times, no secrets."""
     uris = {shard.part: shard.uri for shard in plan.shards}
-    verdicts = _sum([dict.fromkeys(VERDICTS, 0), *(part.verdicts for part in counts)])
+    verdicts = add_up([dict.fromkeys(VERDICTS, 0), *(part.verdicts for part in counts)])
     rows = sum(part.rows for part in counts)
     if sum(verdicts.values()) != rows:
         msg = f"verdicts {verdicts} do not add up to {rows} rows"
@@ -180,12 +193,12 @@ def _manifest(
         [sum(part.overlap[one][other] for part in counts) for other in range(steps)] for one in range(steps)
     ]
     return {
-        "ledger": ledger,
+        "ledger": config.ledger.removeprefix("ledger/"),
         "curate_version": __version__,
         "recipe": plan.recipe.public(),
         "rows": rows,
         "verdicts": verdicts,
-        "dropped_by": _sum([part.dropped_by for part in counts]),
+        "dropped_by": add_up([part.dropped_by for part in counts]),
         "tags": list(plan.tags),
         "overlap": overlap,
         "artefacts": {step.name: step.artefact for step in config.steps if step.artefact is not None},
@@ -220,7 +233,8 @@ def _embeddings(measure: NamedMeasure) -> str | None:
     return f"embeddings/{measure.folder}" if getattr(measure.options, "encodes", ()) else None
 
 
-def _sum(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+def add_up(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """The sum of counts by name."""
     total: dict[str, int] = {}
     for one in counts:
         for name, count in one.items():
@@ -282,21 +296,7 @@ def _write_outputs(flow: Flow, manifest: Mapping[str, Any]) -> None:
         return
     target = f"curated/{ledger}"
     layout = _keep_layout(folder, target, output)
-    stored = {item["name"]: item["group"] for item in manifest["measures"]}
-    groups = {
-        stored[measure.name]: tuple(column.name for column in measure.columns() if column.carried)
-        for measure in (*plan.measures, *plan.collective)
-    }
-    config = WriteConfig(
-        plan.store,
-        plan.recipe.file.pool.options(),
-        f"ledger/{ledger}",
-        target,
-        ledger,
-        groups,
-        plan.tags,
-        output.weights,
-    )
+    config = write_config(plan, manifest)
     shards = {shard.part: shard for shard in plan.shards}
     removed = {int(number): many for number, many in layout.get("removed", {}).items()}
     outputs = list(plan_shards(counts, shards, output.samples_per_shard, removed))
@@ -307,15 +307,36 @@ def _write_outputs(flow: Flow, manifest: Mapping[str, Any]) -> None:
         flow.write(config, missing)
 
 
+def write_config(plan: Plan, manifest: Mapping[str, Any]) -> WriteConfig:
+    """How to write the curated shards of a decision."""
+    ledger, output = manifest["ledger"], plan.recipe.file.output
+    stored = {item["name"]: item["group"] for item in manifest["measures"]}
+    groups = {
+        stored[measure.name]: tuple(column.name for column in measure.columns() if column.carried)
+        for measure in (*plan.measures, *plan.collective)
+    }
+    pool = plan.recipe.file.pool.options()
+    target = f"curated/{ledger}"
+    return WriteConfig(
+        plan.store, pool, f"ledger/{ledger}", target, ledger, groups, plan.tags, output.weights
+    )
+
+
+def layout_of(output: OutputSection) -> dict[str, Any]:
+    """How curated shards are laid out: what must not change while they stand."""
+    layout: dict[str, Any] = {"samples_per_shard": output.samples_per_shard}
+    if output.weights is not None:
+        layout["weights"] = output.weights
+    return layout
+
+
 def _keep_layout(folder: Folder, target: str, output: OutputSection) -> dict[str, Any]:
     """Removes curated shards of another size, which would hold samples twice, or with other weights.
 
     Returns: how they are laid out, with the samples that were removed from each since.
     """
     name = f"{target}/layout.json"
-    layout: dict[str, Any] = {"samples_per_shard": output.samples_per_shard}
-    if output.weights is not None:
-        layout["weights"] = output.weights
+    layout = layout_of(output)
     if folder.exists(name):
         found: dict[str, Any] = folder.read_json(name)
         if {key: value for key, value in found.items() if key != "removed"} == layout:
@@ -345,7 +366,7 @@ def _record(
     plan.store.folder.write_json(f"runs/{stamp}-{ledger}.json", record)
 
 
-class _Clock:
+class Clock:
     """Seconds of each stage."""
 
     def __init__(self) -> None:
@@ -353,6 +374,7 @@ class _Clock:
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
+        """The stage has ended: it took the time since the last one did."""
         now = time.perf_counter()
         self.seconds[stage] = now - self._last
         self._last = now

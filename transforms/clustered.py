@@ -38,6 +38,7 @@ class ClusteredRelation(SampledRelation):
     training: ClassVar[tuple[str, ...]] = ("survey", "sample", "train")
     # Unit centroids and cosine; DataComp's image-based filter is plain L2 instead.
     spherical: ClassVar[bool] = True
+    clusters_rows: ClassVar[bool] = True
 
     @property
     def clusters(self) -> int:
@@ -60,8 +61,8 @@ class ClusteredRelation(SampledRelation):
 
     @property
     def centroids_file(self) -> str:
-        """Where the centroids lie, `artefacts/<fp>-centroids.npy`."""
-        return f"artefacts/{self.scope.group.rpartition('/')[2]}-centroids.npy"
+        """Where the centroids lie, `artefacts/<fp>-centroids.npy` where no calibration has them."""
+        return self.scope.centroids or f"artefacts/{self.scope.group.rpartition('/')[2]}-centroids.npy"
 
     @cached_property
     def trained(self) -> dict[str, Any]:
@@ -71,6 +72,8 @@ class ClusteredRelation(SampledRelation):
 
     def training_tasks(self, stage: str, parts: Sequence[DecidePart]) -> list[Task]:
         """The tasks of survey, sample and train."""
+        if self.scope.centroids is not None:
+            return []
         if self.ready:
             return [Task(0)] if stage == "train" else []
         if stage == "train":

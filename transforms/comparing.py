@@ -117,6 +117,9 @@ class Comparison(Relation):
     def keys(self) -> int:
         """How many keys there are; asked after any training."""
 
+    def remembered_keys(self) -> int:
+        return self.keys()
+
     @abstractmethod
     def entries(self, part: DecidePart) -> tuple[Records, NDArray[np.int64]]:
         """What a part brings: records of `dtype`, and the key of each."""

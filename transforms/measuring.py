@@ -139,7 +139,7 @@ def _commit(found: MeasuredShard, config: MeasureConfig, lacking: frozenset[str]
     end = found.end
     if end.code in ("shard_missing", "shard_unreadable"):
         _write_failures(config, shard, end, None)
-        logger.warning("%s: %s (%s)", shard.uri, end.code, end.detail)
+        logger.warning("%s: %s (%s)", shard.uri, end.code, end.detail, extra={"shard": shard.uri})
         return ShardReport(shard.part, shard.uri, 0, 0, (), end.code, end.detail, complete=False)
     table = samples_table(shard, found.samples)
     if "samples" in lacking:

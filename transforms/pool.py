@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 import braceexpand
@@ -17,7 +18,7 @@ import xxhash
 from fsspec.core import url_to_fs
 from pydantic import BaseModel, ConfigDict, Field
 
-from filters.core.errors import PoolError
+from filters.core.errors import NoShards, PoolError
 from transforms.storage import redact
 
 MAX_SHARDS = 10_000_000
@@ -134,8 +135,25 @@ def list_pool(patterns: Sequence[str], options: PoolOptions, storage: dict[str, 
         msg = "no pool given: use --pool 'shards/{00000..00009}.tar', or `pool: uri:` in the recipe"
         raise PoolError(msg)
     uris = sorted({uri for pattern in patterns for uri in _expand(pattern, storage)})
-    form = options.format if options.format != "auto" else _detect(uris[0], options, storage)
-    return [_shard(number, uri, form, storage) for number, uri in enumerate(uris)]
+    form = find_format(uris[0], options, storage)
+    return [find_shard(number, uri, form, storage)[0] for number, uri in enumerate(uris)]
+
+
+def list_growing(patterns: Sequence[str], storage: dict[str, Any]) -> list[str]:
+    """The URIs of a pool's shards, sorted; a pattern that matches nothing yet is no error."""
+    found: set[str] = set()
+    for pattern in patterns:
+        _file_system(pattern, storage)[0].invalidate_cache()
+        try:
+            found.update(_expand(pattern, storage))
+        except NoShards:
+            continue
+    return sorted(found)
+
+
+def find_format(uri: str, options: PoolOptions, storage: dict[str, Any]) -> PoolFormat:
+    """The format that a pool with this shard has."""
+    return options.format if options.format != "auto" else _detect(uri, options, storage)
 
 
 def _expand(pattern: str, storage: dict[str, Any]) -> Iterator[str]:
@@ -149,7 +167,7 @@ def _expand(pattern: str, storage: dict[str, Any]) -> Iterator[str]:
             found = sorted(str(match) for match in fs.glob(path))
             if not found:
                 msg = f"no shard matches {redact(name)!r}"
-                raise PoolError(msg)
+                raise NoShards(msg)
             yield from (_uri(fs, match, pattern) for match in found)
         elif fs.isdir(path):
             yield from _folder(fs, path, pattern)
@@ -187,7 +205,7 @@ def _folder(fs: fsspec.AbstractFileSystem, path: str, pattern: str) -> Iterator[
             yield from (_uri(fs, name, pattern) for name in found)
             return
     msg = f"the folder {redact(path)!r} holds no .tar and no .parquet file"
-    raise PoolError(msg)
+    raise NoShards(msg)
 
 
 def _uri(fs: fsspec.AbstractFileSystem, path: str, pattern: str) -> str:
@@ -197,7 +215,10 @@ def _uri(fs: fsspec.AbstractFileSystem, path: str, pattern: str) -> str:
     return redact(str(fs.unstrip_protocol(path)))
 
 
-def _shard(number: int, uri: str, form: PoolFormat, storage: dict[str, Any]) -> Shard:
+def find_shard(
+    number: int, uri: str, form: PoolFormat, storage: dict[str, Any]
+) -> tuple[Shard, float | None]:
+    """The shard at this URI, and when it was last changed, in Unix seconds, where that is known."""
     fs, path = url_to_fs(uri, **storage)
     try:
         info = fs.info(path)
@@ -208,7 +229,18 @@ def _shard(number: int, uri: str, form: PoolFormat, storage: dict[str, Any]) -> 
     size = int(info.get("size") or 0)
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", path.rsplit("/", 1)[-1].rsplit(".", 1)[0])[:80]
     part = f"{stem}-{xxhash.xxh3_64_hexdigest(f'{uri} {size} {stamp}'.encode())[:8]}"
-    return Shard(uri, number, part, form, size, storage)
+    return Shard(uri, number, part, form, size, storage), _changed(info)
+
+
+def _changed(info: Mapping[str, Any]) -> float | None:
+    """When a file was last changed, as its file system says it, in Unix seconds."""
+    for name in ("mtime", "LastModified", "updated", "created"):
+        stamp = info.get(name)
+        if isinstance(stamp, datetime):
+            return stamp.timestamp()
+        if isinstance(stamp, int | float):
+            return float(stamp)
+    return None
 
 
 def _detect(uri: str, options: PoolOptions, storage: dict[str, Any]) -> PoolFormat:

@@ -23,7 +23,7 @@ from filters.core.declaration import Columns
 from filters.core.errors import StoreError
 from transforms.clustering import unit_rows
 from transforms.deciding import DecideConfig, DecidePart, read_columns
-from transforms.exchange import ExchangePlan
+from transforms.exchange import ExchangePlan, Records
 from transforms.measures.clip import Clip, as_clip
 from transforms.storage import Folder
 from transforms.store import Store
@@ -53,6 +53,9 @@ class Scope:
         before: the steps whose survivors are compared.
         group: the group of the columns it writes, `relations/<fp>`.
         rows: rows of all parts, an upper bound of the survivors.
+        batch: which of the batches that come one after the other this is; None where all is there.
+        centroids: the file of the store with clusters that were found before; None to find them.
+        memory: the folder of what earlier batches have kept, for relations that remember.
     """
 
     config: DecideConfig
@@ -63,6 +66,9 @@ class Scope:
     group: str
     rows: int
     workers: int
+    batch: int | None = None
+    centroids: str | None = None
+    memory: Folder | None = None
 
     @property
     def store(self) -> Store:
@@ -144,6 +150,10 @@ class Relation(ABC):
     version: ClassVar[int] = 1
     # In order; each is complete before the next begins.
     stages: ClassVar[tuple[str, ...]]
+    # Whether a batch is compared with what earlier ones have kept, see `remembered`.
+    remembers: ClassVar[bool] = False
+    # Whether it finds clusters, so that batches need those of a calibration.
+    clusters_rows: ClassVar[bool] = False
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
@@ -167,6 +177,24 @@ class Relation(ABC):
     def forecast(cls, rule: Any, rows: int, parts: int, workers: int, width: int) -> ExchangePlan | None:  # noqa: ARG003
         """How a pool of so many rows would be brought together; None where nothing is."""
         return None
+
+    @classmethod
+    def refusal(cls, rule: Any) -> str | None:  # noqa: ARG003  (some relations depend on options)
+        """Why rows that come batch by batch can't be compared; None where they can."""
+        return "it compares all rows of a pool at once"
+
+    @property
+    def remembered_type(self) -> np.dtype[Any]:
+        """The type of the records that `remembered` returns; it has a field `uid`."""
+        raise NotImplementedError
+
+    def remembered(self, part: DecidePart, rows: NDArray[np.intp]) -> tuple[Records, NDArray[np.int64]]:
+        """What later batches are compared with, of a part's rows that were kept: records and their keys."""
+        raise NotImplementedError
+
+    def remembered_keys(self) -> int:
+        """How many keys those records have."""
+        raise NotImplementedError
 
     @abstractmethod
     def tasks(self, stage: str, parts: Sequence[DecidePart]) -> list[Task]:
@@ -197,13 +225,17 @@ class Relation(ABC):
         self.scope.folder.write_json(self.scope.work(f"{stage}.done/{task.number}"), {})
 
     def complete(self) -> bool:
-        """True when every part's columns are written."""
-        return self.scope.folder.exists(f"{self.scope.group}/summary.json")
+        """True when every part's columns are written; of a batch, when the batch's are."""
+        name = f"{self.scope.group}/summary.json"
+        if not self.scope.folder.exists(name):
+            return False
+        return self.scope.batch is None or self.scope.folder.read_json(name)["batch"] == self.scope.batch
 
     def finish(self, parts: Sequence[DecidePart]) -> None:
         """Commits the summary, which marks the relation complete, and removes the working files."""
         folder = self.scope.folder
-        folder.write_json(f"{self.scope.group}/summary.json", self.summary(parts))
+        batch = {} if self.scope.batch is None else {"batch": self.scope.batch}
+        folder.write_json(f"{self.scope.group}/summary.json", {**batch, **self.summary(parts)})
         working = f"{self.scope.group}/work"
         if folder.fs.exists(folder.path(working)):
             folder.fs.rm(folder.path(working), recursive=True)

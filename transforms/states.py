@@ -119,20 +119,26 @@ class Finished:
         """The rows of a part that the step kept, and their clusters."""
         decided = self.store.read_part(f"ledger/{self.ledger}", part, ["uid", "verdict", "dropped_by"])
         related = self.store.read_part(self.relation, part, ["cluster_id"])
-        blamed = decided["dropped_by"].cast(pa.string())
-        kept = pc.or_(
-            pc.equal(decided["verdict"].cast(pa.string()), "keep"),
-            pc.fill_null(
-                pc.is_in(blamed, value_set=pa.array(list(self.later), pa.string())), fill_value=False
-            ),
-        )
-        rows = np.flatnonzero(pc.and_(kept, related["cluster_id"].is_valid()).to_numpy())
+        clustered = related["cluster_id"].is_valid().to_numpy()
+        rows = np.flatnonzero(passed_step(decided, self.later) & clustered)
         stored = self.store.read_array(f"{self.embeddings}/{part}.npy")
         records = np.zeros(len(rows), record_type(stored.shape[1]))
         if len(rows):
             records["uid"] = parse_uids(decided["uid"].combine_chunks().take(pa.array(rows)))
             records["vector"] = stored[rows]
         return records, related["cluster_id"].to_numpy()[rows].astype(np.int64)
+
+
+def passed_step(decided: pa.Table, later: Sequence[str]) -> NDArray[np.bool_]:
+    """Which rows of a ledger a step let through; later: the names of the steps after it.
+
+    decided: `verdict` and `dropped_by`. Returns: (n,) bool.
+    """
+    blamed = decided["dropped_by"].cast(pa.string())
+    after = pc.is_in(blamed, value_set=pa.array(list(later), pa.string()))
+    kept = pc.equal(decided["verdict"].cast(pa.string()), "keep")
+    passed: NDArray[np.bool_] = pc.or_(kept, pc.fill_null(after, fill_value=False)).to_numpy()
+    return passed
 
 
 def save_state(finished: Finished, target: str) -> dict[str, Any]:

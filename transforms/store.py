@@ -8,6 +8,8 @@
     curated/<recipe>-<fp>/, subsets/<recipe>-<fp>.npy, report/<recipe>-<fp>/
     evaluate/<recipe>-<fp>.json, trainings/<fp>.json
     failures/<measure>-<fp>/<part>.parquet
+    calibrations/<recipe>-<fp>/<number>.json    what fitted filters found, kept for continuous runs
+    follow/<recipe>-<fp>/                       a continuous run's batch under way, facts of shards, memory
     runs/<time>-<recipe>.json                   what was run and how long it took; never read by a run
 
 Beside each part stands `<part>.done.json`, the only commit marker: rows, sizes and checksums.
@@ -84,13 +86,16 @@ class Store:
             raise StoreError(msg)
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, *, tidy: bool = True) -> Iterator[None]:
         """Holds the store for this run; a killed local run lets go of it at once.
 
+        tidy: first delete what a killed run had not finished, for which the whole store is looked
+            through.
         Raises: StoreLocked where another run holds it.
         """
         with _local_lock(self.folder) if self.folder.local else _remote_lock(self.folder):
-            self.folder.remove_leftovers()
+            if tidy:
+                self.folder.remove_leftovers()
             yield
 
     # --- parts

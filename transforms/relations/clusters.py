@@ -24,6 +24,12 @@ class Clusters(ClusteredComparison):
     hot_rows: ClassVar[int | None] = None
 
     @classmethod
+    def refusal(cls, rule: Any) -> str | None:
+        if "cluster_rank" in rule.relation_reads:
+            return "it keeps so many rows of each cluster of a whole pool"
+        return None
+
+    @classmethod
     def fields(cls, rule: Any, width: int) -> list[tuple[Any, ...]]:  # noqa: ARG003
         return []
 

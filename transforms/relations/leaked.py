@@ -69,6 +69,10 @@ class Leaked(Relation):
     stages: ClassVar[tuple[str, ...]] = ("reference", "write")
 
     @classmethod
+    def refusal(cls, rule: Any) -> str | None:  # noqa: ARG003
+        return None  # rows are compared with the set alone
+
+    @classmethod
     def check(cls, rule: Any) -> None:
         if rule.method == "pdq":
             find_reference(listed(rule.against))

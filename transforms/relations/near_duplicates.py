@@ -17,17 +17,18 @@ from numpy.typing import NDArray
 
 from filters.core.declaration import Columns
 from filters.core.errors import RecipeError
-from filters.core.uids import uid_fraction
+from filters.core.uids import parse_uids, uid_fraction
 from transforms.clustered import ClusteredComparison
 from transforms.comparing import Found, in_order
 from transforms.deciding import DecidePart
 from transforms.exchange import Records, read_records, record_count
 from transforms.marking import nearest_earlier, nearest_in
+from transforms.memory import Memory
 from transforms.recall import SAMPLE_ROWS, nearest_of_all, recall_table
 from transforms.relating import Task
 from transforms.relations.exact_duplicates import originals
 from transforms.sampling import SPARE
-from transforms.states import State
+from transforms.states import State, record_type
 from transforms.storage import redact
 
 ROWS_AT_ONCE = 1 << 16
@@ -37,6 +38,7 @@ class NearDuplicates(ClusteredComparison):
     """Greatest cosine to an earlier row of the same cluster, or of the next nearest ones (`probe`)."""
 
     stages: ClassVar[tuple[str, ...]] = (*ClusteredComparison.stages, "recall")
+    remembers: ClassVar[bool] = True
 
     @classmethod
     def fields(cls, rule: Any, width: int) -> list[tuple[Any, ...]]:  # noqa: ARG003
@@ -60,9 +62,10 @@ class NearDuplicates(ClusteredComparison):
     def compare(self, members: Records, key: int) -> Found:
         cosine, original = nearest_earlier(members["vector"])
         found = Found(cosine.astype(np.float64), original)
-        if self.state is None:
+        earlier = self.earlier
+        if earlier is None:
             return found
-        with self.state.survivors(key) as known:
+        with earlier.survivors(key) as known:
             return _with_known(found, members, known)
 
     def compare_tiles(self, earlier: Records, members: Records) -> Found:
@@ -87,6 +90,33 @@ class NearDuplicates(ClusteredComparison):
         }
 
     # --- survivors of earlier runs
+
+    @classmethod
+    def refusal(cls, rule: Any) -> str | None:
+        if rule.state is not None:
+            return "it is given a state, and a continuous run keeps its own: leave `state` out"
+        return None
+
+    @property
+    def remembered_type(self) -> np.dtype[Any]:
+        return record_type(self.width)
+
+    def remembered(self, part: DecidePart, rows: NDArray[np.intp]) -> tuple[Records, NDArray[np.int64]]:
+        alive = np.zeros(part.rows, np.bool_)
+        alive[rows] = True
+        usable, stored, vectors = self.scope.usable(part, self.rule.embedding, alive)
+        clusters, _ = self.nearest_centroids(part, vectors)
+        uids = self.scope.store.read_part(self.scope.config.writers["uid"], part.part, ["uid"])["uid"]
+        records = np.zeros(len(usable), self.remembered_type)
+        if len(usable):
+            records["uid"] = parse_uids(uids.combine_chunks().take(pa.array(usable)))
+            records["vector"] = stored
+        return records, clusters[:, 0].astype(np.int64)
+
+    @property
+    def earlier(self) -> State | Memory | None:
+        """What came before: the state that the recipe names, or what earlier batches have kept."""
+        return self.state if self.scope.memory is None else Memory(self.scope.memory)
 
     @classmethod
     def check(cls, rule: Any) -> None:

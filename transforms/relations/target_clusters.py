@@ -60,6 +60,10 @@ class TargetClusters(ClusteredRelation):
             "centroids": None if ready is None else content_fingerprint(ready.uri),
         }
 
+    @classmethod
+    def refusal(cls, rule: Any) -> str | None:  # noqa: ARG003
+        return None  # with clusters that stay, each row's is its own affair
+
     def tasks(self, stage: str, parts: Sequence[DecidePart]) -> list[Task]:
         if stage in self.training:
             return self.training_tasks(stage, parts)
@@ -167,7 +171,7 @@ class TargetClusters(ClusteredRelation):
 
     def _target_file(self, ending: str) -> str:
         """Where the number of examples in each cluster lies, and what they are."""
-        return self.centroids_file.replace("-centroids.npy", f"-targets{ending}")
+        return f"artefacts/{self.scope.group.rpartition('/')[2]}-targets{ending}"
 
     def _counts_file(self, lot: int) -> str:
         return self.scope.work(f"counts/{lot}.json")

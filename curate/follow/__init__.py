@@ -1,0 +1,1 @@
+"""Continuous curation: calibrate once, then decide shards as they arrive."""
