@@ -180,7 +180,7 @@ def status(
     storage_options: OptionsOption = None,
 ) -> None:
     """Show how a continuous run stands: done, waiting and failed shards, lag, kept rate and drift."""
-    from curate.follow.commands import status_command  # noqa: PLC0415
+    from curate.follow.shown import status_command  # noqa: PLC0415
 
     status_command(_store(store, storage_options), decision, as_json=as_json)
 

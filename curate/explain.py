@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from curate.follow.calibration import read_calibration
 from curate.query import Decision, connect, relation_views, run_sql
 from curate.quoting import quoted_name
 from filters.core.catalogue import find_filter
@@ -92,8 +93,7 @@ def explain(decision: Decision, name: str) -> list[Explanation]:
     if found.num_rows == 0:
         msg = f"no sample with key or uid {name!r} in {decision.ledger}"
         raise QueryError(msg)
-    steps = stored_steps(decision.manifest)
-    return [_explain(decision, connection, steps, found.slice(at, 1)) for at in range(found.num_rows)]
+    return [_explain(decision, connection, found.slice(at, 1)) for at in range(found.num_rows)]
 
 
 def find_originals(
@@ -141,6 +141,16 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def _steps_of(decision: Decision, part: Mapping[str, Any]) -> tuple[Step, ...]:
+    """The steps that judged a part: in a continuous run those of the part's own calibration."""
+    manifest = decision.manifest
+    number = part.get("calibration")
+    if number and number != manifest["follow"]["calibration"]:
+        found = read_calibration(decision.store, decision.ledger, number)
+        manifest = {**manifest, "artefacts": found.content["artefacts"]}
+    return stored_steps(manifest)
+
+
 def stored_steps(manifest: Mapping[str, Any]) -> tuple[Step, ...]:
     """The steps of a decision, as its manifest records them, ready to judge."""
     steps = []
@@ -151,13 +161,12 @@ def stored_steps(manifest: Mapping[str, Any]) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _explain(
-    decision: Decision, connection: duckdb.DuckDBPyConnection, steps: tuple[Step, ...], row: pa.Table
-) -> Explanation:
+def _explain(decision: Decision, connection: duckdb.DuckDBPyConnection, row: pa.Table) -> Explanation:
     sample = row.to_pylist()[0]
     if sample["failure"] is not None:
         return Explanation(sample, ())
     part = next(item for item in decision.manifest["parts"] if item["uri"] == sample["shard"])
+    steps = _steps_of(decision, part)
     columns: Columns = {
         name: flat(row[name]) for name in (*columns_read(steps), "failure") if name in row.column_names
     }

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from curate.follow.calibration import Calibration, read_calibration
+from curate.follow.ledger import Ledger, committed_batches
 from curate.follow.reference import shard_facts
 from curate.pipeline import Flow
 from curate.plan import with_shards
@@ -40,43 +41,6 @@ from transforms.relating import Scope as RelationScope
 from transforms.states import passed_step
 from transforms.storage import Folder
 from transforms.writing import plan_shards
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """A continuous decision in a store: what is committed, and where its files lie."""
-
-    folder: Folder
-    name: str
-
-    def manifest(self) -> dict[str, Any] | None:
-        """What is committed, None before the first batch."""
-        name = f"ledger/{self.name}/manifest.json"
-        found: dict[str, Any] | None = self.folder.read_json(name) if self.folder.exists(name) else None
-        return found
-
-    def file(self, name: str) -> str:
-        """A file of the continuous run."""
-        return f"follow/{self.name}/{name}"
-
-    def begun(self) -> dict[str, Any] | None:
-        """The batch that was begun and not committed: its shards and calibration; None for none."""
-        if not self.folder.exists(self.file("batch.json")):
-            return None
-        found: dict[str, Any] = self.folder.read_json(self.file("batch.json"))
-        return found if found["batch"] == committed_batches(self.manifest()) + 1 else None
-
-
-def committed_batches(manifest: Mapping[str, Any] | None) -> int:
-    """How many batches are committed."""
-    return 0 if manifest is None else int(manifest["follow"]["batches"])
-
-
-def done_shards(manifest: Mapping[str, Any] | None) -> set[str]:
-    """The URIs of the shards that are decided or recorded as failed."""
-    if manifest is None:
-        return set()
-    return {part["uri"] for part in manifest["parts"]} | {lost["shard"] for lost in manifest["failed_shards"]}
 
 
 def run_batch(flow: Flow, calibration: Calibration, shards: Sequence[Shard]) -> dict[str, Any]:

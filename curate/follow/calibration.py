@@ -3,26 +3,21 @@
     calibrations/<recipe>-<fp>/<number>.json                   artefacts, and what they were fitted on
     calibrations/<recipe>-<fp>/<number>-<step>-centroids.npy   clusters of a step; its .json beside it
 
-A calibration is a batch run without outputs whose findings are kept. It also keeps what drift is
-measured against. The next calibration takes the next number; those before stay as they are.
+It also keeps what drift is measured against. The next calibration takes the next number; those before
+stay as they are. `curate.follow.calibrate` makes them.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from curate.follow.reference import measure_reference
-from curate.pipeline import Flow, Say
 from curate.plan import Plan
-from curate.run import Clock, RunOptions, check_failures, decide_pool
 from filters.core.decide import Step
 from filters.core.declaration import FittedFilter
-from filters.core.errors import RecipeError, StoreError
+from filters.core.errors import RecipeError
 from transforms.relating import relation_class
-from transforms.removal import finish_removals
 from transforms.storage import redact
 from transforms.store import Store
 
@@ -75,28 +70,9 @@ def refuse_continuous(plan: Plan) -> None:
 
 def calibrated_steps(plan: Plan) -> list[str]:
     """The names of the steps that judge with what a calibration finds."""
-    return [step.name for step in plan.recipe.steps if isinstance(step.rule, FittedFilter) or _clusters(step)]
-
-
-def calibrate(plan: Plan, options: RunOptions, say: Say) -> Calibration:
-    """Fits the recipe on the plan's shards and keeps what it finds under the next number.
-
-    Raises: RecipeError where the recipe can't be continued; whatever a run raises.
-    """
-    refuse_continuous(plan)
-    runner = options.where()
-    runner.check(plan)
-    plan = runner.seen_by_workers(plan)
-    plan.store.prepare()
-    with plan.store.lock(), runner.start(plan.recipe.name) as engine:
-        finish_removals(plan.store)
-        manifest = decide_pool(Flow(plan, engine, say, options.decode_threads), Clock())
-        check_failures(plan, manifest)
-        if not manifest["rows"]:
-            msg = "there is nothing to calibrate on: no shard of the pool has a row"
-            raise StoreError(msg)
-        say("measuring what drift is compared with")
-        return _keep(plan, manifest)
+    return [
+        step.name for step in plan.recipe.steps if isinstance(step.rule, FittedFilter) or clusters_rows(step)
+    ]
 
 
 def newest_calibration(store: Store, name: str) -> Calibration | None:
@@ -111,7 +87,7 @@ def newest_calibration(store: Store, name: str) -> Calibration | None:
 
 def read_calibration(store: Store, name: str, number: int) -> Calibration:
     """The calibration of this number."""
-    return Calibration(number, store.folder.read_json(_file(name, number)))
+    return Calibration(number, store.folder.read_json(calibration_file(name, number)))
 
 
 def require_calibration(plan: Plan, command: str) -> Calibration:
@@ -131,38 +107,11 @@ def require_calibration(plan: Plan, command: str) -> Calibration:
     return found or NONE
 
 
-def _keep(plan: Plan, manifest: Mapping[str, Any]) -> Calibration:
-    folder, name = plan.store.folder, plan.continuous_id
-    before = newest_calibration(plan.store, name)
-    number = 1 if before is None else before.number + 1
-    centroids = {}
-    for step in plan.recipe.steps:
-        if _clusters(step):
-            group = manifest["relations"][step.name].rpartition("/")[2]
-            target = f"calibrations/{name}/{number:04d}-{step.name}-centroids"
-            source = f"artefacts/{group}-centroids"
-            folder.write_array(f"{target}.npy", plan.store.read_array(f"{source}.npy"))
-            folder.write_json(f"{target}.json", folder.read_json(f"{source}.json"))
-            centroids[step.name] = f"{target}.npy"
-    content = {
-        "calibration": number,
-        "recipe": manifest["recipe"],
-        "ledger": manifest["ledger"],
-        "made": time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
-        "rows": manifest["rows"],
-        "verdicts": manifest["verdicts"],
-        "shards": [{name: part[name] for name in ("uri", "part", "rows")} for part in manifest["parts"]],
-        "artefacts": manifest["artefacts"],
-        "centroids": centroids,
-        "reference": measure_reference(plan, manifest),
-    }
-    folder.write_json(_file(name, number), content)
-    return Calibration(number, content)
-
-
-def _clusters(step: Step) -> bool:
+def clusters_rows(step: Step) -> bool:
+    """Whether the step's comparison finds clusters."""
     return step.rule.relation is not None and relation_class(step.rule.relation).clusters_rows
 
 
-def _file(name: str, number: int) -> str:
+def calibration_file(name: str, number: int) -> str:
+    """The file of the store that holds a calibration."""
     return f"calibrations/{name}/{number:04d}.json"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from curate.follow.batch import Ledger
+from curate.follow.ledger import Ledger
 from curate.recipe import DriftSection
 from filters.core.binomial import binomial_tail
 from filters.core.drift import KeptRate, accidental_distance, add_counts, distance

@@ -19,8 +19,9 @@ from typing import Any
 
 from curate.engine import Engine
 from curate.follow.arrivals import Arrivals, Waiting
-from curate.follow.batch import Ledger, committed_batches, done_shards, run_batch
+from curate.follow.batch import run_batch
 from curate.follow.calibration import Calibration, calibrated_steps, refuse_continuous, require_calibration
+from curate.follow.ledger import Ledger, committed_batches, done_shards
 from curate.follow.metrics import Page, Process, render, serve_metrics
 from curate.follow.status import SESSION, committed_calibration, decided_status, with_session
 from curate.pipeline import Flow, Say

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from curate.follow.batch import Ledger, committed_batches
 from curate.follow.calibration import Calibration, read_calibration
 from curate.follow.drift import find_drift, find_windows, window_json
+from curate.follow.ledger import Ledger, committed_batches
 from curate.recipe import DriftSection
 from filters.core.catalogue import nearest
 from filters.core.errors import QueryError

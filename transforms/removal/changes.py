@@ -195,7 +195,9 @@ def references(scope: Scope) -> Iterator[Change]:
 
 
 def pages(scope: Scope, decisions: Collection[str]) -> Iterator[Change]:
-    """Deletes reports and audits that may show the samples, and indexes that hold their embeddings.
+    """Deletes reports and audits that may show the samples, and what else holds their embeddings.
+
+    Indexes are made again by their command, the memory of continuous runs by their next batch.
 
     decisions: those over the removed rows.
     """
@@ -204,6 +206,9 @@ def pages(scope: Scope, decisions: Collection[str]) -> Iterator[Change]:
         names = [f"report/{ledger}/{name}" for name in folder.names(f"report/{ledger}")]
         if shown := [name for name in names if folder.fs.isfile(folder.path(name))]:
             yield deletion(folder, shown)
+        for step in folder.names(f"follow/{ledger}/memory"):
+            below = f"follow/{ledger}/memory/{step}"
+            yield deletion(folder, [f"{below}/{name}" for name in folder.names(below)])
     for draw in folder.names("audit"):
         if draw.rsplit("-", 2)[0] in decisions:
             yield from _audit(scope, f"audit/{draw}")
