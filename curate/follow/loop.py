@@ -163,10 +163,6 @@ class Follower:
         self.process.spent("batch", seconds)
         for stage, spent in flow.laps.items():
             self.process.spent(stage, spent)
-        if not self.store.folder.exists("latest.json") or (
-            self.store.folder.read_json("latest.json")["ledger"] != ledger.name
-        ):
-            self.store.folder.write_json("latest.json", {"ledger": ledger.name})
         self._tell(seconds)
 
     def _make_plan(self, waiting: Sequence[Waiting]) -> bool:
@@ -185,9 +181,12 @@ class Follower:
         return True
 
     def _committed(self, manifest: dict[str, Any] | None) -> None:
-        """Takes note of what is committed now."""
-        name = self._planned().continuous_id
+        """Takes note of what is committed now, which questions are about unless they name another."""
+        name, folder = self._planned().continuous_id, self.store.folder
         self._manifest = manifest
+        latest = folder.read_json("latest.json")["ledger"] if folder.exists("latest.json") else None
+        if manifest is not None and latest != name:
+            folder.write_json("latest.json", {"ledger": name})
         calibration = committed_calibration(self.store, name, manifest)
         self._status = decided_status(Ledger(self.store.folder, name), manifest, calibration)
 

@@ -25,6 +25,7 @@ BINS = 50
 def bin_edges(values: Numbers, bins: int = BINS) -> list[float]:
     """Borders between bins of about equal counts, ascending, each once; none without values.
 
+    A value that many rows share, such as the side of images that were resized, has a bin of its own.
     values: (n,), NaN where a row has none.
     """
     finite = np.asarray(values, np.float64)
@@ -32,7 +33,9 @@ def bin_edges(values: Numbers, bins: int = BINS) -> list[float]:
     if len(finite) == 0:
         return []
     cuts = np.quantile(finite, np.arange(1, bins) / bins, method="inverted_cdf")
-    return [float(edge) for edge in np.unique(cuts)]
+    edges, repeated = np.unique(cuts, return_counts=True)
+    below = np.nextafter(edges[repeated > 1], -np.inf)
+    return [float(edge) for edge in np.unique(np.concatenate([edges, below]))]
 
 
 def count_bins(values: Numbers, edges: Sequence[float]) -> list[int]:

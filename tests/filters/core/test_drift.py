@@ -16,10 +16,11 @@ def test_bins_hold_equal_counts_and_an_edge_belongs_to_the_bin_below_it() -> Non
     assert count_bins(np.array([25.0, 25.1, 75.0, 1e9, np.nan]), edges) == [1, 1, 1, 1, 1]
 
 
-def test_a_signal_with_one_value_has_one_edge() -> None:
+def test_a_value_that_many_share_has_a_bin_of_its_own() -> None:
     edges = bin_edges(np.full(10, 3.0))
-    assert edges == [3.0]
-    assert count_bins(np.array([2.0, 3.0, 4.0]), edges) == [2, 1, 0]
+    assert count_bins(np.array([2.0, 3.0, 3.0, 4.0]), edges) == [1, 2, 1, 0]
+    edges = bin_edges(np.array([1.0, 2.0, 3.0, 3.0, 3.0, 3.0, 4.0, 5.0]), 4)
+    assert distance(count_bins(np.full(9, 3.0), edges), count_bins(np.full(9, 2.5), edges)) == 1
 
 
 @pytest.mark.parametrize("values", [[], [np.nan, np.nan], [np.inf]])
