@@ -78,6 +78,7 @@ class Follower:
     _signed: tuple[float, dict[str, Any]] | None = None
     _tidy: bool = True
     _manifest: dict[str, Any] | None = None
+    _known: set[str] = field(default_factory=set)
     _status: dict[str, Any] = field(default_factory=dict)
 
     def follow(self) -> None:
@@ -119,10 +120,8 @@ class Follower:
 
     def _done(self) -> set[str]:
         """The shards that are left alone; those that failed are tried once more by each process."""
-        if self._plan is None:
-            return set()
         failed = {lost["shard"] for lost in (self._manifest or {}).get("failed_shards", ())}
-        return done_shards(self._manifest) - (failed - self._retried)
+        return self._known - (failed - self._retried)
 
     # --- a batch
 
@@ -132,8 +131,9 @@ class Follower:
             return False
         plan = self._planned()
         ledger = Ledger(self.store.folder, plan.continuous_id)
+        done = self._done()  # the first look was made before it was known
         ready = sorted((one for one in waiting if one.complete), key=_arrival)
-        shards = [one.shard for one in ready if one.shard.uri not in self._done()][:SHARDS_AT_ONCE]
+        shards = [one.shard for one in ready if one.shard.uri not in done][:SHARDS_AT_ONCE]
         if not shards and ledger.begun() is None:
             return False
         self._sign(waiting, busy=True)
@@ -184,6 +184,7 @@ class Follower:
         """Takes note of what is committed now, which questions are about unless they name another."""
         name, folder = self._planned().continuous_id, self.store.folder
         self._manifest = manifest
+        self._known = done_shards(manifest)
         latest = folder.read_json("latest.json")["ledger"] if folder.exists("latest.json") else None
         if manifest is not None and latest != name:
             folder.write_json("latest.json", {"ledger": name})
