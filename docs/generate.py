@@ -10,7 +10,7 @@ import typer
 
 from curate.cli import EXIT_CODES, app
 from curate.describe import filter_reads, option_rows, paragraphs, summary
-from curate.recipe import OutputSection, PoolSection, RecipeFile, load_recipe, packaged_recipes
+from curate.recipe import DriftSection, OutputSection, PoolSection, RecipeFile, load_recipe, packaged_recipes
 from curate.view_columns import (
     CLUSTER_COLUMNS,
     COMPARED_SAMPLE,
@@ -146,6 +146,7 @@ def recipes() -> str:
         ("pool", PoolSection),
         ("pool.columns", PoolColumns),
         ("output", OutputSection),
+        ("drift", DriftSection),
     ]
     for section, declared in parts:
         text += f"\n## {section or 'Top level'}\n\n"
