@@ -29,7 +29,7 @@ class Library:
     store: Store
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     most_bytes: int = 5 << 29
-    _open: OrderedDict[str, Explorer] = field(default_factory=OrderedDict, repr=False)
+    _open: OrderedDict[str, tuple[str, Explorer]] = field(default_factory=OrderedDict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -65,23 +65,39 @@ class Library:
         return self.explorer(ledger).decision
 
     def explorer(self, ledger: str) -> Explorer:
-        """A decision, ready to be looked around in; decisions never change, so it stays right.
+        """A decision, ready to be looked around in; opened again when its manifest is another.
 
+        Those of batch runs change by removals alone, continuous ones grow.
         Raises: QueryError where there is none of this name.
         """
+        stamp = self._stamp(ledger)
         with self._lock:
-            if ledger in self._open:
+            held = self._open.get(ledger)
+            if held is not None and held[0] == stamp:
                 self._open.move_to_end(ledger)
-                return self._open[ledger]
+                return held[1]
         if ledger not in self.ledgers():
             msg = f"{self.where} has no finished decision {ledger!r}"
             raise QueryError(msg)
         found = Explorer(open_decision(self.store, ledger), self.most_bytes // _OPEN)
         with self._lock:
-            kept = self._open.setdefault(ledger, found)
+            held = self._open.get(ledger)
+            if held is not None and held[0] == stamp:  # another request was faster
+                return held[1]
+            self._open[ledger] = (stamp, found)
+            self._open.move_to_end(ledger)
             while len(self._open) > _OPEN:
                 self._open.popitem(last=False)
-        return kept
+        return found
+
+    def _stamp(self, ledger: str) -> str:
+        """Tells one manifest of a decision from the next; empty where there is none."""
+        folder = self.store.folder
+        try:
+            about = folder.fs.info(folder.path(f"ledger/{ledger}/manifest.json"))
+        except FileNotFoundError:
+            return ""
+        return repr([about.get(name) for name in ("size", "ino", "mtime", "ETag", "LastModified")])
 
     def writing(self) -> bool:
         """Whether a run holds the store at this moment, as far as its lock tells."""
