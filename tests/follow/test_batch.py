@@ -14,6 +14,7 @@ from curate.explain import explain
 from curate.query import open_decision
 from curate.remove.find import Asked
 from curate.report import write_report
+from tests.compared import MODEL
 from tests.follow.following import (
     COMPARED,
     PLAIN,
@@ -34,7 +35,11 @@ VERDICTS = 'SELECT shard, "row", verdict, dropped_by, duplicate_of FROM samples 
 
 
 def grown(text: str, pool: Path, live: Path, store: Path) -> list[dict[str, bytes]]:
-    """Moves the pool's shards to `live` one by one, follows after each; the ledgers' files each time."""
+    """Calibrates on the pool, copies its shards to `live` one by one, follows after each.
+
+    Returns: the files of ledger and curated shards after each.
+    """
+    calibrated(text, pool, store)
     live.mkdir()
     seen = []
     for path in sorted(pool.glob("*.tar")):
@@ -63,7 +68,6 @@ def test_all_shards_in_one_batch_are_decided_like_the_pool_they_were_calibrated_
 @pytest.mark.parametrize("text", [PLAIN, COMPARED])
 def test_later_shards_change_nothing_and_are_compared_with_all_before(tmp_path: Path, text: str) -> None:
     pool, store = make_pool(tmp_path / "pool"), tmp_path / "store"
-    calibrated(text, pool, store)
     seen = grown(text, pool, tmp_path / "live", store)
     for before, after in pairwise(seen):
         assert before.items() <= after.items()
@@ -84,6 +88,33 @@ def test_later_shards_change_nothing_and_are_compared_with_all_before(tmp_path: 
     subset = np.load(store / "subsets" / f"{manifest['ledger']}.npy")
     assert [f"{high:016x}{low:016x}" for high, low in subset.tolist()] == sorted(kept)
     assert sum(manifest["verdicts"].values()) == manifest["rows"] == 32
+
+
+def test_filters_that_judge_row_by_row_decide_like_the_pool(tmp_path: Path) -> None:
+    """Targets, an evaluation set, and mixtures inside clusters, in two batches."""
+    pool, store = make_pool(tmp_path / "pool", shards=2), tmp_path / "store"
+    first = calibrated(COMPARED, pool, store)
+    assert first.number == 1
+    examples = min((store / "embeddings").glob("*/img/00000-*.npy"))
+    shard(tmp_path / "evaluation.tar", [3, 4])
+    text = f"""\
+name: byrow
+pool: {{retry_seconds: []}}
+measures: {{clip: {{model: "local-dir:{MODEL}"}}}}
+filters:
+  - drop_leaked: {{against: "{tmp_path}/evaluation.tar", set_name: evaluation}}
+  - keep_target_clusters: {{examples: "{examples}", clusters: 4}}
+  - drop_mismatched: {{within: clip_image, clusters: 2, at_least_rows: 2, on_null: keep}}
+output: {{report: false, diversity: false}}
+max_failed_fraction: 1
+"""
+    made = calibrated(text, pool, store)
+    grown(text, pool, tmp_path / "live", tmp_path / "other")
+    question = 'SELECT "row", verdict, dropped_by FROM samples ORDER BY shard, "row"'
+    found = ask(tmp_path / "other", question)
+    assert found == ask(store, question, made.content["ledger"])
+    assert sum(row["dropped_by"] == "drop_leaked" for row in found) == 2
+    assert len({row["dropped_by"] for row in found}) > 1
 
 
 def test_what_is_remembered_follows_from_the_ledger_alone(tmp_path: Path) -> None:
