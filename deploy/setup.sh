@@ -27,4 +27,4 @@ fi
 "$python" -m venv "$venv"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check uv
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" \
-  --constraint "$root/constraints.txt" --editable "$root[dev,s3]"
+  --constraint "$root/constraints.txt" --editable "$root[dev,s3,dataflow]"

@@ -99,7 +99,8 @@ class Dataflow(Runner):
         if self.gpu is None and self.gpus_per_machine > 1:
             msg = "gpus_per_machine: there is no GPU: name one in `gpu`"
             raise ValueError(msg)
-        if self.gpu not in (None, "L4") and self.gpus_per_machine > 1 and self.machine_type is None:
+        # Google ties the number of these GPUs to the machine: a g2-standard-8 takes one L4, no second.
+        if self.gpus_per_machine > 1 and self.machine_type is None and not self.prime:
             msg = (
                 f"machine_type: name the one with {self.gpus_per_machine} {self.gpu}: it is not the smallest"
             )
@@ -119,7 +120,7 @@ class Dataflow(Runner):
             importlib.import_module("apache_beam.runners.dataflow.internal.apiclient")
         except ImportError as cause:
             msg = (
-                "runner dataflow: Beam's Google Cloud parts are not installed: pip install 'apache-beam[gcp]'"
+                "runner dataflow: Beam's Google Cloud parts are not installed: pip install 'curate[dataflow]'"
             )
             raise RunnerError(msg) from cause
         for models in (True, False):
