@@ -18,6 +18,7 @@ from filters.core.errors import RunnerError, WorkerLost
 
 ADDRESS = r"^[^\s/:]+:\d+$|^\[[0-9a-f:]+\]:\d+$"  # host:port, also with an IPv6 address
 ANSWER_SECONDS = 10.0  # that a server has, to take a connection
+SERVER_SECONDS = 30  # that it has between two stages; Beam would wait five minutes for a dead one
 # What Prism says of a worker that went away, in the error of the job.
 GONE = ("SDK worker disconnected", "didn't get control connection")
 
@@ -48,6 +49,7 @@ class PortableEngine(Engine):
         """The options of one pipeline, all of them Beam's own."""
         kind, config = self.environment
         flags = [f"--job_endpoint={self.endpoint}", f"--environment_type={kind}"]
+        flags += [f"--job_server_timeout={SERVER_SECONDS}"]
         flags += [f"--job_name=curate-{self.title}-{stage}"]
         flags += [f"--environment_config={config}"] if config else []
         return PipelineOptions([*flags, *self.more])
@@ -55,10 +57,13 @@ class PortableEngine(Engine):
     def lanes(self, shards: int) -> int:
         return lanes_of(shards, self.workers, self.lane_shards)
 
+    def failures(self) -> tuple[type[Exception], ...]:
+        return (*super().failures(), grpc.FutureTimeoutError)
+
     def lost(self, error: Exception) -> WorkerLost | None:
         """A worker that ended, or a job server that no longer answers."""
         said = self.look()
-        if said is None and isinstance(error, grpc.RpcError):
+        if said is None and isinstance(error, grpc.RpcError | grpc.FutureTimeoutError):
             said = f"the job server at {self.endpoint} no longer answers ({_code(error)})"
         if said is None and any(sign in str(error) for sign in GONE):
             said = "a worker ended, or could not be started"

@@ -1,8 +1,9 @@
-"""Engines beyond this process that tests run recipes on: Prism, and Beam's worker pool."""
+"""Engines beyond this process that tests run recipes on: Prism, Beam's worker pool and job server."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -12,9 +13,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from apache_beam.portability.api import beam_runner_api_pb2
 
 from tests.end_to_end.conftest import absent, free_port
 
@@ -56,18 +60,58 @@ def worker_pool(folder: Path, python_path: str = "") -> Iterator[str]:
             command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
         )
         try:
-            wait_for_worker_pool(process, port)
+            wait_for_port(process, port)
             yield f"localhost:{port}"
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
-def wait_for_worker_pool(process: subprocess.Popen[bytes], port: int) -> None:
-    """Waits until it listens; importing Beam takes seconds, on a busy machine many."""
+def wait_for_port(process: subprocess.Popen[bytes], port: int) -> None:
+    """Waits until a process listens; importing Beam takes seconds, on a busy machine many."""
     ends = time.monotonic() + 120
     while time.monotonic() < ends and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("localhost", port), timeout=1):
             return
         time.sleep(0.2)
-    pytest.fail(f"the worker pool does not listen on port {port}")
+    pytest.fail(f"{process.args} does not listen on port {port}")
+
+
+@dataclass(frozen=True)
+class JobServer:
+    """Beam's reference job server, in a process of its own.
+
+    Attributes:
+        folder: where it keeps what it was sent.
+    """
+
+    endpoint: str
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    def jobs(self) -> list[tuple[str, dict[str, Any], Any]]:
+        """Name, options and graph of each job, in order."""
+        return [
+            (
+                path.stem.partition("-")[2],
+                json.loads(path.read_text()),
+                beam_runner_api_pb2.Pipeline.FromString(path.with_suffix(".pb").read_bytes()),
+            )
+            for path in sorted(self.folder.glob("*.json"))
+        ]
+
+
+@contextmanager
+def job_server(folder: Path) -> Iterator[JobServer]:
+    """A job server as Flink's or Spark's would be, which runs its jobs in its own process."""
+    folder.mkdir()
+    port = free_port()
+    command = [sys.executable, "-m", "tests.job_server", str(port), str(folder)]
+    with (folder / "job_server.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        try:
+            wait_for_port(process, port)
+            yield JobServer(f"localhost:{port}", folder, process)
+        finally:
+            process.kill()
+            process.wait()
