@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import apache_beam as beam
 import grpc
@@ -31,7 +31,10 @@ class Engine:
     Attributes:
         workers: how many elements are worked on side by side.
         branches: into how many environments a step is placed, each with a worker of its own.
+        outlives_workers: whether it can go on after it lost one.
     """
+
+    outlives_workers: ClassVar[bool] = False
 
     workers: int = 1
     branches: int = 1

@@ -20,6 +20,7 @@ from apache_beam.transforms.combiners import ToList
 
 from curate.engine import Engine
 from curate.forecast import refuse_quadratic
+from curate.lost_workers import measure_despite_losses
 from curate.plan import Plan
 from filters.core.decide import Step
 from filters.core.declaration import FittedFilter
@@ -50,13 +51,21 @@ class Flow:
     def measure(self, shards: Sequence[Shard]) -> list[ShardReport]:
         """Measures what the shards lack; a lane of neighbouring shards keeps one model busy."""
         begin("measure", len(shards))
+        if not self.engine.outlives_workers:
+            return self._measure_lanes(self._lanes(shards))
+        config = self.plan.measure_config(self.decode_threads)
+        return measure_despite_losses(shards, self._lanes, self._measure_lanes, config)
+
+    def _lanes(self, shards: Sequence[Shard]) -> list[list[Shard]]:
+        return split_evenly(shards, self.engine.lanes(len(shards)))
+
+    def _measure_lanes(self, lanes: Sequence[Sequence[Shard]]) -> list[ShardReport]:
         with self.engine.pipeline("measure", models=True) as pipeline:
-            name = self.add_measure(pipeline, shards)
+            name = self.add_measure(pipeline, lanes)
         return [ShardReport(**report) for report in self.plan.store.folder.read_json(name)]
 
-    def add_measure(self, pipeline: beam.Pipeline, shards: Sequence[Shard]) -> str:
+    def add_measure(self, pipeline: beam.Pipeline, lanes: Sequence[Sequence[Shard]]) -> str:
         """Adds to a pipeline all that measuring takes; returns the file of its reports."""
-        lanes = split_evenly(shards, self.engine.lanes(len(shards)))
         step = steps.MeasureShards(self.plan.measure_config(self.decode_threads))
         return self._add_results(pipeline, "Measure", lanes, step)
 

@@ -32,6 +32,7 @@ from apache_beam.transforms import environments
 
 from filters.core.errors import WorkerLost
 
+logger = logging.getLogger("curate.workers")
 URN = "curate:env:processes:v1"
 STOP_SECONDS = 20.0  # a worker has so long to end by itself
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -66,6 +67,7 @@ class Crew:
 
     def report(self, said: str) -> None:
         """Ends the pipeline, since a worker was lost."""
+        logger.warning("%s", said)
         with self.lock:
             self.lost = self.lost or said
             members = list(self.members)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from filters.core.errors import SkipShard, StoreError
 from filters.core.uids import parse_uids
-from transforms.failures import FAILURES_SCHEMA
+from transforms.failures import FAILURES_SCHEMA, SHARD_FAILURES
 from transforms.measure import DerivedMeasure, NamedMeasure, PoolMeasure, SampleMeasure
 from transforms.pool import PoolOptions, Shard, ShardEnd
 from transforms.removal.blanking import blank_rows, blank_samples, blank_vectors
@@ -131,6 +131,17 @@ def _streamed(
         yield from stream_shards(tasks, needed, config.pool, decode_threads=config.decode_threads)
 
 
+def record_killer(shard: Shard, config: MeasureConfig) -> ShardReport:
+    """Records a shard that ended every worker that read it; a later run tries it again."""
+    return _record_unread(shard, config, ShardEnd("worker_killed", 0, SHARD_FAILURES["worker_killed"]))
+
+
+def _record_unread(shard: Shard, config: MeasureConfig, end: ShardEnd) -> ShardReport:
+    _write_failures(config, shard, end, None)
+    logger.warning("%s: %s (%s)", shard.uri, end.code, end.detail)
+    return ShardReport(shard.part, shard.uri, 0, 0, (), end.code, end.detail, complete=False)
+
+
 # --- tars and Parquet with images
 
 
@@ -138,9 +149,7 @@ def _commit(found: MeasuredShard, config: MeasureConfig, lacking: frozenset[str]
     shard = found.task.shard
     end = found.end
     if end.code in ("shard_missing", "shard_unreadable"):
-        _write_failures(config, shard, end, None)
-        logger.warning("%s: %s (%s)", shard.uri, end.code, end.detail, extra={"shard": shard.uri})
-        return ShardReport(shard.part, shard.uri, 0, 0, (), end.code, end.detail, complete=False)
+        return _record_unread(shard, config, end)
     table = samples_table(shard, found.samples)
     if "samples" in lacking:
         members = [sample.raw.image_name for sample in found.samples]
@@ -308,9 +317,7 @@ def _take_metadata(
                     extra=extra,
                 )
     except (FileNotFoundError, pa.ArrowInvalid, OSError, SkipShard, KeyError, ValueError) as cause:
-        end = _ending(cause)
-        _write_failures(config, shard, end, None)
-        return ShardReport(shard.part, shard.uri, 0, 0, (), end.code, end.detail, complete=False)
+        return _record_unread(shard, config, _ending(cause))
     _derive(shard, config, lacking)
     return _report(shard, config, lacking, ShardEnd())
 

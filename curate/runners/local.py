@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
@@ -16,8 +16,9 @@ from curate.engine import Engine
 from curate.plan import Plan
 from curate.reader_threads import quiet_readers
 from curate.runner import Runner
-from filters.core.errors import RunnerError
+from filters.core.errors import RunnerError, WorkerLost
 
+BROKEN = "Channel closed prematurely"  # what Beam says of a line that a process left
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
@@ -98,6 +99,8 @@ class ProcessEngine(Engine):
         devices: dealt out to the workers in turn.
     """
 
+    outlives_workers: ClassVar[bool] = True
+
     devices: tuple[str, ...] = ("cpu",)
 
     def runner(self) -> Any:
@@ -110,6 +113,14 @@ class ProcessEngine(Engine):
         # This mode leaves the environment as it is; the others put Beam's own in its place.
         options.view_as(DirectOptions).direct_running_mode = "in_memory"
         return options
+
+    def lost(self, error: Exception) -> WorkerLost | None:
+        """A worker that ended while it was sending: its line breaks before the watch answers for it."""
+        if BROKEN not in str(error):
+            return None
+        return WorkerLost(
+            "a worker process ended before its work was done: run again, what is done stays done"
+        )
 
 
 def _gpus() -> int:

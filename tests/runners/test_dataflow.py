@@ -150,7 +150,7 @@ def built(runner: Dataflow, plan: Plan, *, models: bool) -> DataflowRunner:
     options = PipelineOptions([*runner.flags("laion_2b", stage, models=models), "--dry_run=True"])
     pipeline = beam.Pipeline(runner=beams, options=options)
     with runner.start("laion_2b") as engine:
-        Flow(plan, engine, lambda _: None).add_measure(pipeline, plan.shards)
+        Flow(plan, engine, lambda _: None).add_measure(pipeline, [plan.shards])
     pipeline.run()
     return beams
 
