@@ -27,6 +27,7 @@ NAMES = (
     "detectors",
     "search",
     "explore",
+    "stored_bytes",
     "gpu",
 )
 RESULTS = Path(__file__).with_name("RESULTS.md")
