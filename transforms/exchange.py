@@ -13,6 +13,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -153,13 +154,16 @@ def read_records(folder: Folder, name: str, dtype: np.dtype[Any], start: int, en
     if folder.local:
         mapped: Records = np.load(path, mmap_mode="r")[start:end]
         return mapped
-    with folder.fs.open(path, "rb", block_size=1 << 12) as stream:
-        npy.read_magic(stream)
-        npy.read_array_header_1_0(stream)
-        header = stream.tell()
-    begin, stop = header + start * dtype.itemsize, header + end * dtype.itemsize
-    content = folder.fs.cat_file(path, start=begin, end=stop)
-    return np.frombuffer(content, dtype)
+
+    def read() -> bytes:
+        with folder.fs.open(path, "rb", block_size=1 << 12) as stream:
+            npy.read_magic(stream)
+            npy.read_array_header_1_0(stream)
+            header = stream.tell()
+        begin, stop = header + start * dtype.itemsize, header + end * dtype.itemsize
+        return bytes(folder.fs.cat_file(path, start=begin, end=stop))
+
+    return np.frombuffer(folder.persistently(read), dtype)
 
 
 def _put_nothing(start: int, records: Records) -> None:
@@ -184,6 +188,7 @@ def _offsets(folder: Folder, names: Sequence[str], first: int, last: int) -> lis
     found: list[NDArray[np.int64]] = []
     for start in range(0, len(names), FILES_AT_ONCE):
         paths = [folder.path(f"{name}.offsets.npy") for name in names[start : start + FILES_AT_ONCE]]
-        ranges = folder.fs.cat_ranges(paths, [low] * len(paths), [high] * len(paths), on_error="raise")
+        bounds = [low] * len(paths), [high] * len(paths)
+        ranges = folder.persistently(partial(folder.fs.cat_ranges, paths, *bounds, on_error="raise"))
         found += [np.frombuffer(content, np.int64) for content in ranges]
     return found

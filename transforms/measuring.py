@@ -138,7 +138,7 @@ def record_killer(shard: Shard, config: MeasureConfig) -> ShardReport:
 
 def _record_unread(shard: Shard, config: MeasureConfig, end: ShardEnd) -> ShardReport:
     _write_failures(config, shard, end, None)
-    logger.warning("%s: %s (%s)", shard.uri, end.code, end.detail)
+    logger.warning("%s: %s (%s)", shard.uri, end.code, end.detail, extra={"shard": shard.uri})
     return ShardReport(shard.part, shard.uri, 0, 0, (), end.code, end.detail, complete=False)
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 
 import braceexpand
@@ -19,7 +20,7 @@ from fsspec.core import url_to_fs
 from pydantic import BaseModel, ConfigDict, Field
 
 from filters.core.errors import NoShards, PoolError
-from transforms.storage import redact
+from transforms.storage import persistently, redact
 
 MAX_SHARDS = 10_000_000
 PILLOW_MAX_PIXELS = 178_956_970  # twice PIL.Image.MAX_IMAGE_PIXELS
@@ -158,21 +159,30 @@ def find_format(uri: str, options: PoolOptions, storage: dict[str, Any]) -> Pool
 
 def _expand(pattern: str, storage: dict[str, Any]) -> Iterator[str]:
     fs, plain = _file_system(pattern, storage)
-    if fs.isfile(plain):
+    # Asked by `info`: `isfile` and `isdir` say no where they could not find out.
+    if persistently(lambda: _kind(fs, plain), fs, pattern) == "file":
         yield _uri(fs, plain, pattern)
         return
     for name in _braces(pattern):
         path = _file_system(name, storage)[1]
         if any(sign in path for sign in "*?["):
-            found = sorted(str(match) for match in fs.glob(path))
+            found = sorted(map(str, persistently(partial(fs.glob, path), fs, name)))
             if not found:
                 msg = f"no shard matches {redact(name)!r}"
                 raise NoShards(msg)
             yield from (_uri(fs, match, pattern) for match in found)
-        elif fs.isdir(path):
+        elif persistently(partial(_kind, fs, path), fs, name) == "directory":
             yield from _folder(fs, path, pattern)
         else:
             yield _uri(fs, path, pattern)  # a missing one is recorded when it is read
+
+
+def _kind(fs: fsspec.AbstractFileSystem, path: str) -> str | None:
+    """`file`, `directory`, or None where nothing is there."""
+    try:
+        return str(fs.info(path)["type"])
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
 
 
 def _file_system(uri: str, storage: dict[str, Any]) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -198,7 +208,7 @@ def _braces(pattern: str) -> Iterator[str]:
 
 
 def _folder(fs: fsspec.AbstractFileSystem, path: str, pattern: str) -> Iterator[str]:
-    names = sorted(str(name) for name in fs.ls(path, detail=False))
+    names = sorted(map(str, persistently(lambda: fs.ls(path, detail=False), fs, pattern)))
     for suffix in (".tar", ".parquet"):
         found = [name for name in names if name.lower().endswith(suffix)]
         if found:
@@ -221,7 +231,8 @@ def find_shard(
     """The shard at this URI, and when it was last changed, in Unix seconds, where that is known."""
     fs, path = url_to_fs(uri, **storage)
     try:
-        info = fs.info(path)
+        # Without size and time the part would have another name, and be measured once more.
+        info = persistently(lambda: fs.info(path), fs, uri)
     except OSError:  # missing or unreachable: tried again, and recorded, when it is read
         info = {}
     stamps = (info.get(name) for name in ("ETag", "etag", "mtime", "LastModified", "created"))

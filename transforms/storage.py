@@ -10,14 +10,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import os
 import re
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import fsspec
 import numpy as np
@@ -27,7 +29,13 @@ from numpy.typing import NDArray
 
 from filters.core.errors import StoreError
 
+logger = logging.getLogger("curate.storage")
 TEMPORARY = ".tmp-"
+# Between attempts at a call that an object store failed; its client may have tried it before, too.
+WAIT_SECONDS = (0.2, 1.0, 4.0)
+# What a second attempt would find again.
+LASTING = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+Answer = TypeVar("Answer")
 
 
 def redact(uri: str) -> str:
@@ -35,6 +43,22 @@ def redact(uri: str) -> str:
     if "://" not in uri:
         return uri
     return re.sub(r"://[^/]*@", "://", uri).split("?")[0]
+
+
+def persistently(call: Callable[[], Answer], fs: fsspec.AbstractFileSystem, uri: str) -> Answer:
+    """What the call gives; beyond this machine one that fails in a way that may pass is tried again.
+
+    Raises: the OSError of the last attempt; FileNotFoundError and the like of the first.
+    """
+    for wait in () if isinstance(fs, LocalFileSystem) else WAIT_SECONDS:
+        try:
+            return call()
+        except LASTING:
+            raise
+        except OSError as cause:
+            logger.warning("%s: %s; tried again", redact(uri), cause)
+            time.sleep(wait)
+    return call()
 
 
 @dataclass(frozen=True)
@@ -70,25 +94,30 @@ class Folder:
 
     def exists(self, name: str) -> bool:
         """True where the file is there, and so complete."""
-        return bool(self.fs.exists(self.path(name)))
+        return self.persistently(lambda: bool(self.fs.exists(self.path(name))))
 
     def names(self, below: str) -> list[str]:
         """The names of the files directly in a sub-folder, sorted; none where it is absent."""
         fs = self.fs
         fs.invalidate_cache()
         try:
-            found = fs.ls(self.path(below), detail=False)
+            found = self.persistently(lambda: fs.ls(self.path(below), detail=False))
         except FileNotFoundError:
             return []
         return sorted(str(path).rstrip("/").rsplit("/", 1)[-1] for path in found)
 
     def open(self, name: str) -> IO[bytes]:
         """The file, opened for reading with seek."""
-        return self.fs.open(self.path(name), "rb")  # type: ignore[no-any-return]
+        stream: IO[bytes] = self.persistently(lambda: self.fs.open(self.path(name), "rb"))
+        return stream
 
     def read_bytes(self, name: str) -> bytes:
         """The file's content."""
-        return bytes(self.fs.cat_file(self.path(name)))
+        return self.persistently(lambda: bytes(self.fs.cat_file(self.path(name))))
+
+    def persistently(self, call: Callable[[], Answer]) -> Answer:
+        """What the call gives, see `persistently`."""
+        return persistently(call, self.fs, self.url)
 
     def read_json(self, name: str) -> Any:
         """The file's content, parsed.
@@ -123,7 +152,7 @@ class Folder:
             if self.local:
                 yield from _commit_local(Path(self.path(name)))
             else:
-                yield from _commit_remote(self.fs, self.path(name))
+                yield from _commit_remote(self, name)
         except OSError as cause:
             raise _store_error(self, name, cause) from cause
 
@@ -156,11 +185,11 @@ def _fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _commit_remote(fs: fsspec.AbstractFileSystem, final: str) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="curate-") as folder:
-        built = Path(folder) / final.rsplit("/", 1)[-1]
+def _commit_remote(folder: Folder, name: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="curate-") as place:
+        built = Path(place) / name.rsplit("/", 1)[-1]
         yield built
-        fs.put_file(str(built), final)
+        folder.persistently(lambda: folder.fs.put_file(str(built), folder.path(name)))
 
 
 def _store_error(folder: Folder, name: str, cause: OSError) -> StoreError:

@@ -45,6 +45,7 @@ STORE_VERSION = 1
 ROW_GROUP = 1 << 13  # a row's texts are read in milliseconds; fewer rows would make scans slower
 LOCK_REFRESH_SECONDS = 15.0  # of a lock on an object store
 LOCK_STALE_SECONDS = 60.0
+LOCK_WATCH_SECONDS = 2 * LOCK_REFRESH_SECONDS  # that one which looks stale is watched
 
 
 @dataclass(frozen=True)
@@ -137,17 +138,25 @@ class Store:
 
     def read_part(self, group: str, part: str, columns: list[str] | None = None) -> pa.Table:
         """One part's columns."""
-        with self.folder.open(f"{group}/{part}.parquet") as stream:
-            return pq.read_table(stream, columns=columns, use_threads=False)
+
+        def read() -> pa.Table:
+            with self.folder.open(f"{group}/{part}.parquet") as stream:
+                return pq.read_table(stream, columns=columns, use_threads=False)
+
+        return self.folder.persistently(read)
 
     def read_array(self, name: str) -> NDArray[Any]:
         """An array of the store; memory-mapped where the store is local."""
         if self.folder.local:
             mapped: NDArray[Any] = np.load(self.folder.path(name), mmap_mode="r")
             return mapped
-        with self.folder.open(name) as stream:
-            loaded: NDArray[Any] = np.load(stream, allow_pickle=False)
-            return loaded
+
+        def read() -> NDArray[Any]:
+            with self.folder.open(name) as stream:
+                loaded: NDArray[Any] = np.load(stream, allow_pickle=False)
+                return loaded
+
+        return self.folder.persistently(read)
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
@@ -232,13 +241,13 @@ def _remote_lock(folder: Folder) -> Iterator[None]:
     """A lock object with a heartbeat, created only where none is there (or it went stale)."""
     path = folder.path("run.lock")
     try:
-        content = bytes(folder.fs.cat_file(path))
+        content = folder.read_bytes("run.lock")
     except FileNotFoundError:
         pass
     else:
-        if time.time() - _time_of(content) < LOCK_STALE_SECONDS:
+        if abs(time.time() - _time_of(content)) < LOCK_STALE_SECONDS or _renewed(folder, content):
             raise _locked(folder, content.decode())
-        folder.fs.rm_file(path)
+        folder.persistently(lambda: folder.fs.rm_file(path))
     try:
         folder.fs.pipe_file(path, json.dumps(_holder()).encode(), mode="create")
     except FileExistsError as cause:
@@ -251,7 +260,16 @@ def _remote_lock(folder: Folder) -> Iterator[None]:
     finally:
         heartbeat.stopped.set()
         thread.join()
-        folder.fs.rm_file(path)
+        folder.persistently(lambda: folder.fs.rm_file(path))
+
+
+def _renewed(folder: Folder, before: bytes) -> bool:
+    """Whether a lock that looks stale, or from the future, is alive: a clock, ours too, may be wrong."""
+    time.sleep(LOCK_WATCH_SECONDS)
+    try:
+        return folder.read_bytes("run.lock") != before
+    except FileNotFoundError:
+        return False
 
 
 def _time_of(content: bytes) -> float:

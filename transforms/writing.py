@@ -11,6 +11,7 @@ import io
 import json
 import math
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from transforms.pool import PoolOptions, Shard
 from transforms.pools.parquet import read_rows
 from transforms.pools.webdataset import OWN_EXTENSION, split_name
 from transforms.samples import samples_measure, shown
+from transforms.storage import LASTING
 from transforms.store import Store
 from transforms.tar import TarEnded, end_tar, members_of, write_member
 
@@ -187,16 +189,32 @@ def _short(value: object) -> object:
 def _read_samples(
     config: WriteConfig, shard: Shard, rows: Sequence[Mapping[str, Any]]
 ) -> Iterator[list[tuple[str, bytes]]]:
-    """The members (extension, bytes) of each row, read from the original shard."""
-    try:
-        with shard.open() as stream:
-            if shard.format == "webdataset":
-                yield from _tar_samples(stream, shard, rows)
-            else:
-                yield from _parquet_samples(stream, shard, config.pool, rows)
-    except OSError as cause:
-        msg = f"{shard.uri} was measured, but its kept samples can't be read again: {cause}"
-        raise PoolError(msg) from cause
+    """The members (extension, bytes) of each row, read from the original shard.
+
+    After a failure that may pass it goes on with the rows that are not read yet.
+    """
+    given = 0
+    for wait in (*config.pool.retry_seconds, None):
+        try:
+            with shard.open() as stream:
+                for members in _samples_of(stream, shard, config.pool, rows[given:]):
+                    given += 1
+                    yield members
+        except OSError as cause:
+            if wait is None or isinstance(cause, LASTING):
+                msg = f"{shard.uri} was measured, but its kept samples can't be read again: {cause}"
+                raise PoolError(msg) from cause
+            time.sleep(wait)
+        else:
+            return
+
+
+def _samples_of(
+    stream: IO[bytes], shard: Shard, pool: PoolOptions, rows: Sequence[Mapping[str, Any]]
+) -> Iterator[list[tuple[str, bytes]]]:
+    if shard.format == "webdataset":
+        return _tar_samples(stream, shard, rows)
+    return _parquet_samples(stream, shard, pool, rows)
 
 
 def _tar_samples(

@@ -158,7 +158,10 @@ def test_the_plan_of_s3_shows_no_secret_and_writes_nothing(
 
 
 @pytest.mark.usefixtures("in_environment")
-def test_a_second_run_on_one_s3_store_stops_and_a_stale_lock_does_not_hold(bucket: Path) -> None:
+def test_a_second_run_on_one_s3_store_stops_and_a_stale_lock_does_not_hold(
+    bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transforms.store.LOCK_WATCH_SECONDS", 0.1)
     url = f"s3://{bucket.name}/store"
     store = Store.at(url)
     store.prepare()

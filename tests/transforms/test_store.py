@@ -191,13 +191,40 @@ def test_a_fresh_remote_lock_is_respected() -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"[]", b'{"pid": 1}'])
-def test_a_stale_or_foreign_remote_lock_is_taken_over(content: bytes | None) -> None:
+def test_a_stale_or_foreign_remote_lock_is_taken_over(
+    content: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transforms.store, "LOCK_WATCH_SECONDS", 0.01)
     store = Store.at(memory_folder())
     path = remote_lock(store, age=61)
     if content is not None:
         store.folder.fs.pipe_file(path, content)
     with store.lock():
         assert json.loads(store.folder.fs.cat_file(path))["pid"] == os.getpid()
+    assert not store.folder.exists("run.lock")
+
+
+@pytest.mark.parametrize("hours", [-1, 1], ids=["from the future", "of long ago"])
+def test_a_lock_that_is_renewed_holds_though_a_clock_jumped(
+    hours: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transforms.store, "LOCK_WATCH_SECONDS", 0.2)
+    store = Store.at(memory_folder())
+    path = remote_lock(store, age=3600 * hours)
+    renewing = threading.Timer(0.05, lambda: remote_lock(store, age=3600 * hours - 1))
+    renewing.start()
+    with pytest.raises(StoreLocked, match="process 77 on far"), store.lock():
+        pass
+    renewing.join()
+    assert json.loads(store.folder.fs.cat_file(path))["pid"] == 77
+
+
+def test_the_lock_of_a_dead_run_with_a_clock_ahead_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transforms.store, "LOCK_WATCH_SECONDS", 0.01)
+    store = Store.at(memory_folder())
+    remote_lock(store, age=-3600)
+    with store.lock():
+        pass
     assert not store.folder.exists("run.lock")
 
 
