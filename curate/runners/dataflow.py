@@ -50,9 +50,7 @@ class Dataflow(Runner):
         pattern=BUCKET,
         description="gs://bucket/folder for the job's graph; temp_location if not given.",
     )
-    image: str = Field(
-        min_length=1, description="The worker image, best by digest: see deploy/README.md."
-    )
+    image: str = Field(min_length=1, description="The worker image, best by digest: see deploy/README.md.")
     workers: int = Field(default=4, ge=1, le=4000, description="Most machines at once.")
     autoscale: bool = Field(
         default=True, description="Dataflow chooses how many machines work, up to `workers`."
