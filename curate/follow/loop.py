@@ -22,7 +22,7 @@ from curate.follow.arrivals import Arrivals, Waiting
 from curate.follow.batch import run_batch
 from curate.follow.calibration import Calibration, calibrated_steps, refuse_continuous, require_calibration
 from curate.follow.ledger import Ledger, committed_batches, done_shards
-from curate.follow.metrics import Page, Process, render, serve_metrics
+from curate.follow.metrics import Page, Process, serve_metrics
 from curate.follow.status import SESSION, committed_calibration, decided_status, with_session
 from curate.pipeline import Flow, Say
 from curate.plan import Plan, plan_for
@@ -240,7 +240,7 @@ class Follower:
             self._signed = (now, told)
         if self.options.metrics_port is not None:
             status = with_session(self._status, {**told, "looked": now})
-            self.page.text = render(status, self.process)
+            self.page.show(status, self.process)
 
     @contextmanager
     def _metrics(self) -> Iterator[None]:

@@ -1,21 +1,22 @@
-"""Prometheus metrics of a continuous run: the text format, and an endpoint that serves it.
+"""Prometheus metrics of a continuous run, and an endpoint that serves them.
 
 Everything but the seconds of stages follows from the status, so counters go on where they were after
-a restart. The format is that of https://prometheus.io/docs/instrumenting/exposition_formats (0.0.4).
+a restart.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
+
+from prometheus_client import CollectorRegistry, core, start_http_server
+from prometheus_client.registry import Collector
 
 from filters.core.errors import RunnerError
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+FAMILIES = {"counter": core.CounterMetricFamily, "gauge": core.GaugeMetricFamily}
 
 
 @dataclass(frozen=True)
@@ -65,17 +66,26 @@ class Process:
 Samples = dict[str, dict[tuple[str, ...], float]]
 
 
-def render(status: Mapping[str, Any], process: Process) -> str:
-    """The metrics in Prometheus' text format, each labelled with the run's name."""
-    values = _values(status, process)
-    lines = []
-    for metric in METRICS:
-        lines += [f"# HELP {metric.name} {metric.meaning}", f"# TYPE {metric.name} {metric.kind}"]
-        for found, value in sorted(values[metric.name].items()):
-            labels = zip(("ledger", *metric.labels), (status["ledger"], *found), strict=True)
-            shown = ",".join(f'{name}="{_escaped(label)}"' for name, label in labels)
-            lines.append(f"{metric.name}{{{shown}}} {float(value)!r}")
-    return "\n".join(lines) + "\n"
+class Page(Collector):
+    """The metrics that the endpoint serves, each labelled with the run's name; replaced as a whole."""
+
+    def __init__(self) -> None:
+        self._ledger = ""
+        self._found: Samples = {}
+
+    def show(self, status: Mapping[str, Any], process: Process) -> None:
+        """Takes what there is to say."""
+        self._ledger, self._found = str(status["ledger"]), _values(status, process)
+
+    def collect(self) -> Iterator[core.Metric]:
+        """Every metric, once there is anything to say; one that has nothing to say has no sample."""
+        ledger, values = self._ledger, self._found
+        for metric in METRICS if values else ():
+            labels = ("ledger", *metric.labels)
+            family = FAMILIES[metric.kind](metric.name, metric.meaning, labels=labels)
+            for found, value in sorted(values.get(metric.name, {}).items()):
+                family.add_metric([ledger, *found], float(value))
+            yield family
 
 
 def _values(status: Mapping[str, Any], process: Process) -> Samples:
@@ -111,44 +121,19 @@ def _each(values: Mapping[str, float]) -> dict[tuple[str, ...], float]:
     return {(name,): value for name, value in values.items()}
 
 
-def _escaped(label: str) -> str:
-    return label.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-
-
-@dataclass
-class Page:
-    """The text that the endpoint serves; replaced as a whole."""
-
-    text: str = ""
-
-
 @contextmanager
 def serve_metrics(page: Page, port: int, host: str = "127.0.0.1") -> Iterator[int]:
     """Serves the page at /metrics while the block runs; yields the port (0 takes a free one).
 
     Raises: RunnerError where the port is taken.
     """
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            known = self.path.partition("?")[0] == "/metrics"
-            content = page.text.encode() if known else b"the metrics are at /metrics\n"
-            self.send_response(200 if known else 404)
-            self.send_header("Content-Type", CONTENT_TYPE)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (its name in the base class)
-            """Requests are not logged."""
-
+    registry = CollectorRegistry()
+    registry.register(page)
     try:
-        server = ThreadingHTTPServer((host, port), Handler)
+        server, thread = start_http_server(port, host, registry)
     except OSError as cause:
         msg = f"can't serve metrics on port {port}: {cause.strerror}; choose another --metrics-port"
         raise RunnerError(msg) from cause
-    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
-    thread.start()
     try:
         yield int(server.server_address[1])
     finally:
