@@ -23,7 +23,6 @@ from curate.runners.dataflow import GPUS, Dataflow
 from curate.runners.flink import Flink
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-COMING = {"--follow", "--metrics-port"}  # of `curate run`; the command line knows them once they are there
 
 
 def pinned(package: str) -> str:
@@ -40,7 +39,7 @@ def assert_known_options(line: list[str]) -> None:
     commands: Any = typer.main.get_command(app)
     known = {name for option in commands.commands[command].params for name in option.opts}
     given = {word for word in rest if word.startswith("--")}
-    assert given <= known | COMING
+    assert given <= known
 
 
 def everything(name: str) -> list[Any]:
