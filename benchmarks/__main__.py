@@ -28,6 +28,8 @@ NAMES = (
     "search",
     "explore",
     "stored_bytes",
+    "engines",
+    "follow",
     "gpu",
 )
 RESULTS = Path(__file__).with_name("RESULTS.md")

@@ -145,10 +145,33 @@ class Columns:
             raise QueryError(msg)
         return self.held(("labels", name), lambda: self._categories(name, place))
 
-    @property
-    def uids(self) -> NDArray[np.uint64]:
-        """(n,) the first halves of the uids, to find rows by."""
-        return self.held(("uids", ""), lambda: self._gathered(self.place("uid"), _halves, np.dtype("u8")))
+    def with_halves(self, halves: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """The rows, ascending, whose uids begin with one of these: (m,) first halves of uids.
+
+        Different uids may share a half: whoever asks compares the whole.
+        """
+        index = self.held(("uids", ""), self._sorted_halves)
+        starts, ends = (np.searchsorted(index.halves, halves, side) for side in ("left", "right"))
+        found = [index.rows[start:end] for start, end in zip(starts, ends, strict=True)]
+        return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
+
+    def copies_of(self, half: np.uint64) -> NDArray[np.int64]:
+        """The rows, ascending, that the ledger calls copies of a uid with this first half."""
+        index = self.held(("copies", ""), self._sorted_originals)
+        start, end = (int(np.searchsorted(index.halves, half, side)) for side in ("left", "right"))
+        return np.sort(index.rows[start:end]).astype(np.int64)
+
+    def _sorted_halves(self) -> _Halves:
+        return _Halves.of(self._gathered(self.place("uid"), _halves, np.dtype("u8")), np.arange(self.rows))
+
+    def _sorted_originals(self) -> _Halves:
+        place, halves, rows = self.place("duplicate_of"), [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+        for number, part in enumerate(self.parts):
+            column = self._read(place, part["part"])
+            there = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
+            halves.append(_halves(column.drop_null().cast(pa.string())))
+            rows.append(there + self.bounds[number])
+        return _Halves.of(np.concatenate(halves), np.concatenate(rows))
 
     def mask(self, condition: str, make: Callable[[], NDArray[np.bool_]]) -> NDArray[np.bool_]:
         """The rows that meet a condition: the last few are kept, apart from columns.
@@ -262,6 +285,24 @@ class Columns:
             table = np.array([*(codes[label] for label in labels), -1], kind)
             whole[self.bounds[number] : self.bounds[number + 1]] = table[found]
         return Labels(whole, tuple(known))
+
+
+@dataclass(frozen=True)
+class _Halves:
+    """First halves of uids, sorted, and the row of each."""
+
+    halves: NDArray[np.uint64]
+    rows: NDArray[np.int32] | NDArray[np.int64]
+
+    @classmethod
+    def of(cls, halves: NDArray[np.uint64], rows: NDArray[np.int64]) -> _Halves:
+        small = len(rows) == 0 or rows[-1] <= np.iinfo(np.int32).max
+        order = np.argsort(halves)
+        return cls(halves[order], rows.astype(np.int32)[order] if small else rows[order])
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.halves.nbytes + self.rows.nbytes)
 
 
 def split_rows(columns: Columns, rows: Sequence[int] | NDArray[np.intp]) -> list[tuple[int, int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -23,8 +22,6 @@ from filters.core.declaration import Columns
 from filters.core.tags import declared_tags
 from transforms.deciding import flat
 
-_READERS = 2
-
 
 def explain_row(explorer: Explorer, row: int) -> Explanation:
     """The explanation of a row of the decision, by its number: the same that `curate explain` gives."""
@@ -33,10 +30,8 @@ def explain_row(explorer: Explorer, row: int) -> Explanation:
     steps = explorer.steps
     relations = {step.name: manifest["relations"][step.name] for step in steps if step.rule.relation}
     groups = [*decision.groups(), f"ledger/{decision.ledger}"]
-    with ThreadPoolExecutor(_READERS) as readers:
-        tables = list(
-            readers.map(lambda group: explorer.reader.row(row, group), [*groups, *relations.values()])
-        )
+    read = explorer.reader
+    tables = read.each(lambda group: read.row(row, group), [*groups, *relations.values()])
     columns: Columns = {}
     for table in tables[: len(groups)]:
         for name in table.column_names:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,9 +22,11 @@ from filters.core.uids import parse_uids
 SHOWN = ("uid", "key", "caption", "shard", "row", "width", "height", "failure")
 DECIDED = ("verdict", "dropped_by", "value", "value_text", "bound")
 UID_DIGITS = 32
+Asked = TypeVar("Asked")
+Read = TypeVar("Read")
 _METADATA = 1024  # files whose footers are kept
 _READERS = 2
-_FEW = 4  # uids that are faster looked for one by one
+_FEW = 8  # row groups that threads are not worth starting for, where the store is local
 
 
 @dataclass(frozen=True)
@@ -59,20 +61,11 @@ class RowReader:
         if not uids or not self._columns.rows:
             return {}
         halves = parse_uids(pa.array(sorted(set(uids)), pa.string()))[:, 0]
-        rows = np.flatnonzero(self._with_halves(halves)).tolist()
+        rows = self._columns.with_halves(halves).tolist()
         found: dict[str, list[int]] = defaultdict(list)
         for row, sample in zip(rows, self.read(rows, ("uid",), ()), strict=True):
             found[sample["uid"]].append(row)
         return {uid: found[uid] for uid in uids if uid in found}
-
-    def _with_halves(self, halves: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """(n,) bool, the rows whose uids begin with one of these."""
-        if len(halves) > _FEW:
-            return np.isin(self._columns.uids, halves)
-        found: NDArray[np.bool_] = self._columns.uids == halves[0]
-        for half in halves[1:]:
-            found |= self._columns.uids == half
-        return found
 
     def read(
         self,
@@ -105,11 +98,17 @@ class RowReader:
             samples: list[dict[str, Any]] = self._table(piece, wanted[piece.group]).take(inside).to_pylist()
             return samples
 
-        with ThreadPoolExecutor(_READERS) as readers:
-            for piece, samples in zip(pieces, readers.map(read, pieces), strict=True):
-                for at, sample in zip(pieces[piece], samples, strict=True):
-                    found[at] |= sample
+        for piece, samples in zip(pieces, self.each(read, list(pieces)), strict=True):
+            for at, sample in zip(pieces[piece], samples, strict=True):
+                found[at] |= sample
         return found
+
+    def each(self, read: Callable[[Asked], Read], asked: Sequence[Asked]) -> list[Read]:
+        """What `read` finds for each, side by side where that is worth it."""
+        if self._columns.decision.store.folder.local and len(asked) <= _FEW:
+            return [read(one) for one in asked]
+        with ThreadPoolExecutor(_READERS) as readers:
+            return list(readers.map(read, asked))
 
     def row(self, number: int, group: str) -> pa.Table:
         """Every column of a group for one row: a table of one row."""

@@ -27,6 +27,10 @@ class Neighbourhood(CollectiveMeasure):
     gamma: float = Field(default=5.0, ge=0, description="Weight of the images of like captions.")
     t1: float = Field(default=0.1, ge=0, description="How fast a neighbour's weight falls with its distance.")
     t2: float = Field(default=5.0, ge=0, description="How fast it falls where the neighbour fits badly.")
+    exact: bool = Field(
+        default=True,
+        description="False: many times as fast from 40,000 references on, missing some neighbours.",
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of the draw.")
 
     @property

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
 
 FAST_FROM = 40_000
-LISTS, PROBED, REFINED = 1024, 24, 2
+LISTS, PROBED, REFINED = 1024, 16, 2
 _ASKED, _KNOWN = 1024, 4096
 _WIDTH_STEP = 4  # product quantisation cuts a vector into pieces of four numbers
 

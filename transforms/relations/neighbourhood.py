@@ -25,7 +25,8 @@ class Neighbourhood(ReferencedRelation):
     def pairs(self) -> PairReference:
         """The reference pairs, ready to be searched."""
         found = self.reference
-        return pair_reference(np.asarray(found["image"]), np.asarray(found["text"]), np.asarray(found["uid"]))
+        arrays = (np.asarray(found[name]) for name in ("image", "text", "uid"))
+        return pair_reference(*arrays, exact=self.rule.exact)
 
     def scores(
         self, image: NDArray[np.float16], text: NDArray[np.float16], uids: NDArray[np.uint64]

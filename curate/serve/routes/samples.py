@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import numpy as np
+import pyarrow as pa
 from fastapi import APIRouter, Body, Query
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -18,10 +19,12 @@ from curate.serve.routes.signals import Conditions, plain
 from curate.serve.searching import nearest_to_image, nearest_to_row, nearest_to_text
 from curate.serve.settings import WithExplorer, WithService
 from filters.core.errors import QueryError
+from filters.core.uids import parse_uids
 
 router = APIRouter(tags=["samples"])
 
 MOST_FOUND = 200
+MOST_COPIES = 50
 MOST_QUERY = 4000  # characters: written with % they fit into the 64 KiB that a request line may have
 LISTED: TypeAdapter[list[Condition]] = TypeAdapter(Conditions)
 MOST_BYTES = 64  # of a value that are shown: a hash is, a thumbnail's pixels are not
@@ -182,14 +185,12 @@ def _copies(explorer: Explorer, uid: str) -> list[dict[str, Any]]:
     """Samples that were dropped as copies of this one."""
     if "duplicate_of" not in explorer.columns.places:
         return []
-    try:
-        labels = explorer.columns.categories("duplicate_of")
-    except QueryError:  # more originals than can be held: SQL finds them
-        return []
-    if uid not in labels.labels:
-        return []
-    rows = np.flatnonzero(labels.codes == labels.labels.index(uid))[:50]
-    return [plain(sample) for sample in explorer.read(rows)]
+    rows = explorer.columns.copies_of(parse_uids(pa.array([uid], pa.string()))[0, 0])[:MOST_COPIES]
+    said = explorer.reader.read(rows, (), ("duplicate_of",))
+    return [
+        plain(sample)
+        for sample in explorer.read([one["number"] for one in said if one["duplicate_of"] == uid])
+    ]
 
 
 def _shown(value: Any) -> Any:

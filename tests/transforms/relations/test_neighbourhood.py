@@ -13,6 +13,7 @@ from tests.relating import compared
 from tests.transforms.relations.test_near_duplicates import cut
 from tests.transforms.relations.test_s_clip_loss import pool, usable
 from transforms.measures.neighbourhood import Neighbourhood
+from transforms.noise import nearest
 from transforms.noise.neighbourhood import lemon, pair_reference
 
 
@@ -51,3 +52,19 @@ def test_a_swapped_caption_scores_higher(tmp_path: Path) -> None:
     rows["text"] = (centres[said] + 0.3 * generator.normal(size=(200, 16))).astype(np.float16)
     found = np.array(compared(tmp_path, Neighbourhood(neighbours=10), [rows])[0]["step"])
     assert found[wrong].min() > np.quantile(found[~wrong], 0.95)
+
+
+def test_the_fast_search_is_asked_for_by_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = pool(900, seed=4)
+    monkeypatch.setattr(nearest, "FAST_FROM", 500)
+    monkeypatch.setattr(nearest, "LISTS", 8)
+    monkeypatch.setattr(nearest, "PROBED", 6)
+    found = [
+        np.array(compared(tmp_path / str(exact), Neighbourhood(neighbours=5, exact=exact), [rows])[0]["step"])
+        for exact in (True, False)
+    ]
+    exactly, fast = (one.astype(np.float64) for one in found)
+    good = ~np.isnan(exactly)
+    assert np.array_equal(good, ~np.isnan(fast))
+    assert not np.array_equal(exactly[good], fast[good]), "six lists of eight miss neighbours"
+    assert np.corrcoef(exactly[good], fast[good])[0, 1] > 0.6

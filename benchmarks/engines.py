@@ -1,0 +1,92 @@
+"""Measuring on one worker and on two: threads of a process, and Prism with workers elsewhere."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.fresh import call_fresh
+from benchmarks.machine import cores
+from benchmarks.photographs import photograph_pool, scratch
+from benchmarks.product import image_plan, silent
+from benchmarks.section import Section
+from benchmarks.timing import spread, stopwatch, take_turns
+
+LOCAL, PRISM = 1.8, 0.8
+ONE, TWO, ELSEWHERE = "local, 1 worker", "local, 2 workers", "Prism, 2 worker processes"
+
+
+def run(*, small: bool) -> Section:
+    """A pool without a model, so that decoding is what takes time; each worker has one decode thread."""
+    shards, images, rounds = (2, 16, 1) if small else (8, 256, 3)
+    tars = photograph_pool(shards, images)
+    with scratch("engines") as folder:
+        seconds = call_fresh(
+            measured, torch_threads=1, folder=str(folder), tars=list(map(str, tars)), rounds=rounds
+        ).value
+    middle = {side: statistics.median(taken) for side, taken in seconds.items()}
+    local, prism = middle[ONE] / middle[TWO], middle[TWO] / middle[ELSEWHERE]
+    count = shards * images
+    return Section(
+        name="engines",
+        measured=(
+            f"the measuring stage over {shards} shards of {images} photographs, all automatic measures, no "
+            f"model, one decode thread for each worker, {cores()} cores; Prism: its start, and that of the "
+            "workers, included"
+        ),
+        against="each other, by turns",
+        columns=("engine", "seconds", "images per second"),
+        rows=[[side, spread(taken), f"{count / middle[side]:,.0f}"] for side, taken in seconds.items()],
+        met=[
+            (f"two local workers at least {LOCAL:g} times as fast as one: {local:.2f}", local >= LOCAL),
+            (
+                f"Prism with two at least {PRISM:g} times as fast as local with two: {prism:.2f}",
+                prism >= PRISM,
+            ),
+        ],
+        remarks=["Seconds: median (least to greatest)."],
+    )
+
+
+def measured(folder: str, tars: list[str], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each engine, by rounds."""
+    from curate.runners.local import Local
+    from curate.runners.prism import Prism
+
+    number = iter(range(1000))
+
+    def side(runner: Any) -> float:
+        from curate.pipeline import Flow
+
+        plan = image_plan(Path(folder) / f"store-{next(number)}", [Path(tar) for tar in tars], None)
+        plan = runner.seen_by_workers(plan)
+        with stopwatch() as watch, runner.start("bench") as engine:
+            Flow(plan, engine, silent, 1).measure(plan.to_measure())
+        return watch.wall
+
+    with worker_pool() as address:
+        sides = {
+            ONE: lambda: side(Local(workers=1)),
+            TWO: lambda: side(Local(workers=2)),
+            ELSEWHERE: lambda: side(Prism(worker_pool=address, workers=2)),
+        }
+        return take_turns(sides, rounds)
+
+
+@contextmanager
+def worker_pool() -> Iterator[str]:
+    """Beam's worker pool, which starts a process for each worker; gives its host:port."""
+    from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
+
+    # It starts `python`, whichever comes first.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    address, server = BeamFnExternalWorkerPoolServicer.start(use_process=True)
+    try:
+        yield str(address)
+    finally:
+        server.stop(1).wait()
