@@ -47,14 +47,20 @@ class Flow:
     say: Say
     decode_threads: int = 2
     laps: dict[str, float] = field(default_factory=dict)  # seconds of each stage of comparisons
+    reports: list[ShardReport] = field(default_factory=list)  # on the shards that were measured
 
     def measure(self, shards: Sequence[Shard]) -> list[ShardReport]:
         """Measures what the shards lack; a lane of neighbouring shards keeps one model busy."""
         begin("measure", len(shards))
-        if not self.engine.outlives_workers:
-            return self._measure_lanes(self._lanes(shards))
-        config = self.plan.measure_config(self.decode_threads)
-        return measure_despite_losses(shards, self._lanes, self._measure_lanes, config)
+        started = time.perf_counter()
+        if self.engine.outlives_workers:
+            config = self.plan.measure_config(self.decode_threads)
+            found = measure_despite_losses(shards, self._lanes, self._measure_lanes, config)
+        else:
+            found = self._measure_lanes(self._lanes(shards))
+        self.laps["measure"] = time.perf_counter() - started
+        self.reports.extend(found)
+        return found
 
     def _lanes(self, shards: Sequence[Shard]) -> list[list[Shard]]:
         return split_evenly(shards, self.engine.lanes(len(shards)))

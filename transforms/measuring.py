@@ -59,6 +59,8 @@ class ShardReport:
         failure: a shard failure code, or None; with `complete` False the shard has no rows in
             the store and is tried again by the next run.
         measured: names of what was measured now; empty where all was there.
+        model_seconds: how long models took; read_ahead: summed over the rows, how many more were
+            read by then, as of a queue.
     """
 
     part: str
@@ -69,6 +71,8 @@ class ShardReport:
     failure: str | None = None
     detail: str = ""
     complete: bool = True
+    model_seconds: float = 0.0
+    read_ahead: int = 0
 
 
 class DoneParts:
@@ -115,7 +119,12 @@ def measure_shards(shards: Sequence[Shard], config: MeasureConfig) -> Iterator[S
                 _derive(shard, config, lacking[shard.part])
                 yield _report(shard, config, lacking[shard.part], ShardEnd())
                 continue
-            yield _commit(next(results), config, lacking[shard.part])
+            found = next(results)
+            yield replace(
+                _commit(found, config, lacking[shard.part]),
+                model_seconds=found.model_seconds,
+                read_ahead=found.read_ahead,
+            )
 
 
 def _veil(shard: Shard, config: MeasureConfig, lacking: frozenset[str], marks: Marks | None) -> Veil | None:

@@ -57,12 +57,16 @@ class MeasuredShard:
         samples: one for each row, in order, without pixels.
         pieces: measure name -> (rows, what was measured of them), in row order.
         end: how the reading ended.
+        model_seconds: how long its batches took.
+        read_ahead: summed over its rows, how many more were read by then.
     """
 
     task: ShardTask
     samples: list[DecodedSample] = field(default_factory=list)
     pieces: dict[str, list[tuple[list[int], Measured]]] = field(default_factory=dict)
     end: ShardEnd = field(default_factory=ShardEnd)
+    model_seconds: float = 0.0
+    read_ahead: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def stream_shards(
         with ThreadPoolExecutor(1, thread_name_prefix="model") as model:
             assembly = _Assembly(tasks, meters, sizes, pool, model)
             while assembly.growing:
-                assembly.take(*reader.items.get())
+                assembly.take(*reader.items.get(), reader.items.qsize())
                 yield from assembly.complete(MODEL_AHEAD)
             yield from assembly.complete(0)
     finally:
@@ -213,7 +217,7 @@ class _Running:
     shard: _Growing
     name: str = ""
     rows: list[int] = field(default_factory=list)
-    measured: Future[Measured] | None = None
+    measured: Future[tuple[Measured, float]] | None = None
 
 
 class _Assembly:
@@ -238,8 +242,8 @@ class _Assembly:
         self._model = model
         self._running: deque[_Running] = deque()
 
-    def take(self, where: Shard, item: DecodeJob | ShardEnd | _Restart | BaseException) -> None:
-        """The next thing that was read of a shard."""
+    def take(self, where: Shard, item: DecodeJob | ShardEnd | _Restart | BaseException, ahead: int) -> None:
+        """The next thing that was read of a shard; ahead: how many more were read."""
         shard = self.growing[where.part]
         if isinstance(item, BaseException):
             raise item
@@ -253,6 +257,7 @@ class _Assembly:
             self._running.append(_Running(shard))
             del self.growing[where.part]
         else:
+            shard.result.read_ahead += ahead
             self._run(shard, shard.add(self._pool.result(item)))
             if len(shard.result.samples) % TELL_EVERY == 0:
                 advance("measure", 0, samples=TELL_EVERY)
@@ -264,12 +269,20 @@ class _Assembly:
             if entry.measured is None:
                 yield entry.shard.result
             else:
-                entry.shard.result.pieces[entry.name].append((entry.rows, entry.measured.result()))
+                found, seconds = entry.measured.result()
+                entry.shard.result.pieces[entry.name].append((entry.rows, found))
+                entry.shard.result.model_seconds += seconds
 
     def _run(self, shard: _Growing, full: list[tuple[str, _Batch]]) -> None:
         for name, batch in full:
-            measured = self._model.submit(self._meters[name].measure, batch.prepared)
+            measured = self._model.submit(_timed, self._meters[name], batch.prepared)
             self._running.append(_Running(shard, name, batch.rows, measured))
+
+
+def _timed(meter: Meter, prepared: Sequence[Any]) -> tuple[Measured, float]:
+    """What a batch comes to, and how many seconds that took."""
+    started = time.perf_counter()
+    return meter.measure(prepared), time.perf_counter() - started
 
 
 @dataclass

@@ -157,12 +157,13 @@ class Follower:
             return
         started = time.perf_counter()
         self._retried |= {shard.uri for shard in shards}
-        flow = replace(flow, laps={})
+        flow = replace(flow, laps={}, reports=[])
         self._committed(run_batch(flow, calibration, shards))
         seconds = time.perf_counter() - started
         self.process.spent("batch", seconds)
         for stage, spent in flow.laps.items():
             self.process.spent(stage, spent)
+        self.process.measured(flow.reports, flow.laps.get("measure", 0.0) * flow.engine.workers)
         self._tell(seconds)
 
     def _make_plan(self, waiting: Sequence[Waiting]) -> bool:

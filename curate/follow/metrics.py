@@ -6,7 +6,7 @@ a restart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, core, start_http_server
 from prometheus_client.registry import Collector
 
 from filters.core.errors import RunnerError
+from transforms.measuring import ShardReport
 
 FAMILIES = {"counter": core.CounterMetricFamily, "gauge": core.GaugeMetricFamily}
 
@@ -47,6 +48,11 @@ METRICS = (
     Metric("curate_looks_total", "counter", "Looks at the pool since this process began."),
     Metric("curate_look_seconds", "gauge", "Duration of the last look at the pool."),
     Metric("curate_stage_seconds_total", "counter", "Seconds since this process began.", ("stage",)),
+    Metric("curate_model_seconds_total", "counter", "Seconds that models computed in this process's time."),
+    Metric(
+        "curate_model_wait_share", "gauge", "Share of the last batch's measuring without a model at work."
+    ),
+    Metric("curate_read_ahead_samples", "gauge", "Samples that wait for the model, mean of the last batch."),
 )
 
 
@@ -57,10 +63,21 @@ class Process:
     looks: int = 0
     look_seconds: float = 0.0
     stages: dict[str, float] = field(default_factory=dict)
+    model_seconds: float = 0.0
+    wait_share: float | None = None
+    read_ahead: float | None = None
 
     def spent(self, stage: str, seconds: float) -> None:
         """Adds to the seconds of a stage."""
         self.stages[stage] = self.stages.get(stage, 0.0) + seconds
+
+    def measured(self, reports: Sequence[ShardReport], seconds: float) -> None:
+        """Takes what a batch's shards say; seconds: those of measuring, of all workers together."""
+        models, rows = sum(one.model_seconds for one in reports), sum(one.rows for one in reports)
+        self.model_seconds += models
+        # Without a model at all there is nothing that waits.
+        self.wait_share = max(0.0, 1 - models / seconds) if models and seconds else None
+        self.read_ahead = sum(one.read_ahead for one in reports) / rows if rows else None
 
 
 Samples = dict[str, dict[tuple[str, ...], float]]
@@ -110,6 +127,9 @@ def _values(status: Mapping[str, Any], process: Process) -> Samples:
         "curate_looks_total": _one(process.looks),
         "curate_look_seconds": _one(process.look_seconds),
         "curate_stage_seconds_total": _each(process.stages),
+        "curate_model_seconds_total": _one(process.model_seconds),
+        "curate_model_wait_share": _one(process.wait_share),
+        "curate_read_ahead_samples": _one(process.read_ahead),
     }
 
 

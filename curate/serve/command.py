@@ -79,7 +79,9 @@ def serve_store(
 def _listener(listening: Listening) -> socket.socket:
     """The socket, bound before anything is loaded, so that a taken port is one message."""
     family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends without delay (TCP_NODELAY) where a socket names its protocol; else each answer
+    # waits 40 ms for the other side to acknowledge its headers.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((listening.host, listening.port))

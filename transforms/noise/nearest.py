@@ -120,8 +120,12 @@ class NearestRows:
         """As `_exactly`, nearly; -1 where the lists that were looked at held no more."""
         assert self._index is not None  # noqa: S101  (for the type checker)
         values, columns = self._index.search(asked, wanted)
-        order = np.lexsort((columns, -values), axis=1)
-        return np.take_along_axis(values, order, 1), np.take_along_axis(columns, order, 1)
+        # They come in order; among equal ones, which are rare, the first place is ours to choose.
+        tied = np.flatnonzero((values[:, 1:] >= values[:, :-1]).any(axis=1))
+        order = np.lexsort((columns[tied], -values[tied]), axis=1)
+        values[tied] = np.take_along_axis(values[tied], order, 1)
+        columns[tied] = np.take_along_axis(columns[tied], order, 1)
+        return values, columns
 
     def _listed(self, values: Floats, distinct: NDArray[np.int64], wanted: int) -> Neighbours:
         """The first `wanted` rows that have these vectors."""
@@ -156,6 +160,8 @@ def one_thread_each() -> Iterator[ThreadPoolExecutor]:
 def _without(found: Neighbours, own: NDArray[np.int64], k: int) -> Neighbours:
     """The first k of the neighbours that are not the row itself."""
     itself = (found.place == own[:, None]) & (own >= 0)[:, None]
+    if not itself.any():
+        return Neighbours(found.cosine[:, :k], found.place[:, :k])
     order = np.argsort(itself, axis=1, kind="stable")
     cosine, place = np.take_along_axis(found.cosine, order, 1), np.take_along_axis(found.place, order, 1)
     gone = np.take_along_axis(itself, order, 1)
