@@ -55,7 +55,7 @@ def run(*, small: bool) -> Section:
         remarks=[
             "Seconds: median (least to greatest). Cores busy: of the one process that works.",
             (
-                "A worker reads, decodes and measures in a thread each, so that one alone keeps more than a core "
+                "A worker reads, decodes and measures in a thread each, so one alone keeps more than a core "
                 "busy: on two cores a second can only add what is left."
             ),
         ],
