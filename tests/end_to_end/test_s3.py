@@ -15,10 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 import s3fs
 
+from curate.explore.conditions import Condition
 from curate.run import RunResult
+from curate.serve.library import Library
 from filters.core.errors import QueryError, StoreLocked
+from tests.compared import compared_pool
+from tests.curate.test_command_line import curate as command
 from tests.end_to_end.conftest import S3Server
 from tests.running import EVERYDAY, ask, curate, plan_of
+from tests.search.conftest import PICTURES
 from transforms.store import Store
 
 WITH_OPTIONS = """\
@@ -182,3 +187,33 @@ def test_a_pool_on_s3_can_have_its_store_on_disk(bucket: Path, tmp_path: Path) -
 def test_a_shard_missing_on_s3_is_recorded(bucket: Path, tmp_path: Path) -> None:
     run = curate(EVERYDAY, f"s3://{bucket.name}/pool/0000{{0..2}}.tar", tmp_path / "store")
     assert [item["code"] for item in run.manifest["failed_shards"]] == ["shard_missing"]
+
+
+@pytest.mark.usefixtures("in_environment")
+def test_a_store_on_s3_is_searched_explored_and_exported(
+    bucket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    compared_pool(bucket / "pictures")
+    curate(PICTURES, bucket / "pictures", tmp_path / "local")
+    curate(PICTURES, f"s3://{bucket.name}/pictures", f"s3://{bucket.name}/seen")
+    said = []
+    for store in (str(tmp_path / "local"), f"s3://{bucket.name}/seen"):
+        assert command(monkeypatch, "index", store) == 0
+        capfd.readouterr()
+        question = ["search", store, "a ship", "-k", "5", "--where", "width > 40", "--format", "json"]
+        assert command(monkeypatch, *question) == 0
+        found = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+        said.append([(row["uid"], row["caption"], row["verdict"]) for row in found])
+    assert said[0] == said[1]
+    assert len(said[0]) == 5
+    library = Library(Store.at(f"s3://{bucket.name}/seen"))
+    seen = library.explorer(str(library.latest()))
+    (shown,) = seen.read(seen.find(said[0][0][0])[:1])
+    assert shown["caption"] == said[0][0][1]
+    where = f"s3://{bucket.name}/given"
+    for target in ("datacomp", "clip-retrieval", "huggingface", "croissant"):
+        folder = f"{where}/{target}"
+        assert command(monkeypatch, "export", f"s3://{bucket.name}/seen", folder, "--to", target) == 0
+        assert list((bucket / "given" / target).rglob("*.*"))
+    exported = pq.read_table(bucket / "given/clip-retrieval/metadata/metadata_0.parquet")
+    assert exported.num_rows == len(seen.page([Condition(column="verdict", one_of=("keep",))])[1])
