@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,10 @@ from filters.core.errors import RunnerError, WorkerLost
 
 ADDRESS = r"^[^\s/:]+:\d+$|^\[[0-9a-f:]+\]:\d+$"  # host:port, also with an IPv6 address
 ANSWER_SECONDS = 10.0  # that a server has, to take a connection
-SERVER_SECONDS = 30  # that it has between two stages; Beam would wait five minutes for a dead one
+SERVER_SECONDS = 30  # that it has between two stages
+ENDING_SECONDS = 1.0  # from when a server's lines close until its process counts as ended
+# Beam's timeout of a job server bounds each call, and the job as a whole: Prism's are cut off by it.
+JOB_SECONDS = 10_000_000
 # What Prism says of a worker that went away, in the error of the job.
 GONE = ("SDK worker disconnected", "didn't get control connection")
 
@@ -43,13 +47,19 @@ class PortableEngine(Engine):
     look: Callable[[], str | None] = lambda: None
 
     def runner(self) -> Any:
+        """Beam's runner, once the job server answers; with Beam's one timeout we'd not know a dead one."""
+        with grpc.insecure_channel(self.endpoint) as channel:
+            try:
+                grpc.channel_ready_future(channel).result(timeout=SERVER_SECONDS)
+            except grpc.FutureTimeoutError as cause:
+                raise self.lost(cause) or WorkerLost(str(cause)) from cause
         return PortableRunner()
 
     def options(self, stage: str, *, models: bool) -> PipelineOptions:  # noqa: ARG002  (as the base says)
         """The options of one pipeline, all of them Beam's own."""
         kind, config = self.environment
         flags = [f"--job_endpoint={self.endpoint}", f"--environment_type={kind}"]
-        flags += [f"--job_server_timeout={SERVER_SECONDS}"]
+        flags += [f"--job_server_timeout={JOB_SECONDS}"]
         flags += [f"--job_name=curate-{self.title}-{stage}"]
         flags += [f"--environment_config={config}"] if config else []
         return PipelineOptions([*flags, *self.more])
@@ -62,8 +72,12 @@ class PortableEngine(Engine):
 
     def lost(self, error: Exception) -> WorkerLost | None:
         """A worker that ended, or a job server that no longer answers."""
-        said = self.look()
-        if said is None and isinstance(error, grpc.RpcError | grpc.FutureTimeoutError):
+        silent = isinstance(error, grpc.RpcError | grpc.FutureTimeoutError)
+        said, ends = self.look(), time.monotonic() + ENDING_SECONDS
+        while silent and said is None and time.monotonic() < ends:
+            time.sleep(0.05)
+            said = self.look()
+        if said is None and silent:
             said = f"the job server at {self.endpoint} no longer answers ({_code(error)})"
         if said is None and any(sign in str(error) for sign in GONE):
             said = "a worker ended, or could not be started"

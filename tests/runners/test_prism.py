@@ -147,6 +147,15 @@ def test_a_killed_worker_of_a_pool_ends_the_run(program: str, tmp_path: Path) ->
     assert len(list(marks.iterdir())) == 2
 
 
+def test_a_stage_may_take_longer_than_a_server_has_to_answer(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.portable_engine.SERVER_SECONDS", 2)
+    with Prism(binary=program).start("test") as engine, engine.pipeline("test") as pipeline:
+        _ = pipeline | "Stay" >> engine.spread([1], Stay(tmp_path, 5))
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_an_absent_worker_pool_is_refused(
     program: str, small_pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
