@@ -116,6 +116,9 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options)
     every: Annotated[
         float, typer.Option("--every", min=0.05, help="With --follow: seconds between two looks at the pool.")
     ] = 1.0,
+    streaming: Annotated[  # noqa: FBT002
+        bool, typer.Option("--streaming", help="With --follow: as one unbounded pipeline of the runner.")
+    ] = False,
     until_idle: Annotated[  # noqa: FBT002
         bool, typer.Option("--until-idle", help="With --follow: end when every shard there is done.")
     ] = False,
@@ -144,11 +147,12 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options)
     where = load_runner(runner, options, {"workers": workers, "devices": devices})
     using = RunOptions(where.workers, decode_threads, where)
     if follow:
-        following = FollowOptions(every, until_idle, metrics_port, as_json=log_format == "json")
+        as_json = log_format == "json"
+        following = FollowOptions(every, until_idle, metrics_port, as_json=as_json, streaming=streaming)
         follow_command(recipe, pool or [], target, using, following)
         return
-    if until_idle or metrics_port is not None:
-        msg = "--until-idle and --metrics-port go with --follow"
+    if until_idle or streaming or metrics_port is not None:
+        msg = "--until-idle, --streaming and --metrics-port go with --follow"
         raise typer.BadParameter(msg)
     run_command(recipe, pool or [], target, using)
 

@@ -67,12 +67,18 @@ class Engine:
         """
         pipeline = beam.Pipeline(runner=self.runner(), options=self.options(stage, models=models))
         try:
-            with pipeline:
+            with self.explained(), pipeline:
                 yield pipeline
         except KeyboardInterrupt:
             if (running := getattr(pipeline, "result", None)) is not None:
                 running.cancel()
             raise
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """What Beam raises in the block, raised as what it was: a step's StopRun, or WorkerLost."""
+        try:
+            yield
         except self.failures() as error:
             stopped = _stop_of(error) or self.lost(error)
             if stopped is None:

@@ -30,7 +30,7 @@ from transforms.diversity_of_parts import Diversity, DiversityOptions, diversity
 from transforms.measuring import ShardReport
 from transforms.pool import Shard
 from transforms.progress import begin
-from transforms.relating import Relation, find_relation
+from transforms.relating import Relation, Task, find_relation
 from transforms.relating import Scope as RelationScope
 from transforms.writing import OutputShard, WriteConfig
 
@@ -97,10 +97,13 @@ class Flow:
             label = f"{relation.scope.name}: {stage}"
             begin(label, len(tasks))
             started = time.perf_counter()
-            with self.engine.pipeline("compare") as pipeline:
-                _ = pipeline | "Compare" >> self.engine.spread(tasks, steps.RunTask(relation, stage))
+            self._compare(relation, stage, tasks)
             self.laps[label] = time.perf_counter() - started
         relation.finish(parts)
+
+    def _compare(self, relation: Relation, stage: str, tasks: Sequence[Task]) -> None:
+        with self.engine.pipeline("compare") as pipeline:
+            _ = pipeline | "Compare" >> self.engine.spread(tasks, steps.RunTask(relation, stage))
 
     def decide(self, config: DecideConfig, parts: Sequence[DecidePart]) -> list[PartCounts]:
         """Writes the ledger; returns each part's counts, in pool order."""

@@ -17,6 +17,8 @@ from fsspec.implementations.local import LocalFileSystem
 from curate.recipe import PoolSection
 from transforms.pool import Shard, find_format, find_shard, list_growing
 
+SHARDS_AT_ONCE = 64  # of one batch: what a killed one does again
+
 
 @dataclass(frozen=True)
 class Waiting:
@@ -31,32 +33,48 @@ class Waiting:
     changed: float | None
     complete: bool
 
+    @property
+    def arrival(self) -> tuple[float, str]:
+        """Who comes first: the shard that was changed first; those without a time by name."""
+        return (self.changed if self.changed is not None else 0.0, self.shard.uri)
+
+
+def in_order(waiting: Sequence[Waiting]) -> list[Shard]:
+    """The shards that can be taken, in the order of their arrival."""
+    ready = sorted((one for one in waiting if one.complete), key=lambda one: one.arrival)
+    return [one.shard for one in ready]
+
 
 @dataclass
 class Arrivals:
-    """Looks at a pool again and again; patterns: those of the pool."""
+    """Looks at a pool again and again.
+
+    Attributes:
+        patterns: those of the pool.
+        before: URI -> part of the shards that waited at the look before.
+    """
 
     patterns: Sequence[str]
     pool: PoolSection
-    _before: dict[str, str] = field(default_factory=dict)
+    before: dict[str, str] = field(default_factory=dict)
 
     def look(self, done: Collection[str]) -> list[Waiting]:
         """The shards that are there and not done, by URI; done: URIs that are left alone."""
         storage = self.pool.storage_options
         uris = [uri for uri in list_growing(self.patterns, storage) if uri not in done]
         if not uris:
-            self._before = {}
+            self.before = {}
             return []
         form = find_format(uris[0], self.pool.options(), storage)
         named = (find_shard(number, uri, form, storage) for number, uri in enumerate(uris))
         found = [(shard, changed) for shard, changed in named if shard.size > 0]
         waiting = [Waiting(shard, changed, self._complete(shard)) for shard, changed in found]
-        self._before = {shard.uri: shard.part for shard, _ in found}
+        self.before = {shard.uri: shard.part for shard, _ in found}
         return waiting
 
     def _complete(self, shard: Shard) -> bool:
         # A part's name holds size and time.
-        return self._before.get(shard.uri) == shard.part or _said_complete(shard)
+        return self.before.get(shard.uri) == shard.part or _said_complete(shard)
 
 
 def _said_complete(shard: Shard) -> bool:

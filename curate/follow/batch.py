@@ -181,6 +181,8 @@ def _joined(
     """The manifest of all that was decided, now with this batch."""
     for part in found["parts"]:
         part["batch"], part["calibration"] = batch, calibration
+    for lost in found["failed_shards"]:
+        lost["batch"] = batch
     follow = {"batches": batch, "calibration": calibration}
     if before is None:
         return {**found, "follow": follow}

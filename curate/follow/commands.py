@@ -12,6 +12,7 @@ from rich.console import Console
 from curate.follow.calibrate import calibrate
 from curate.follow.calibration import calibrated_steps
 from curate.follow.loop import Follower, FollowOptions, ending_on_signals
+from curate.follow.streaming import StreamFollower
 from curate.plan import make_plan
 from curate.progress import show_progress
 from curate.recipe import load_recipe
@@ -34,7 +35,8 @@ def follow_command(
     words = ["curate calibrate", shlex.quote(name), shown, "--store", shlex.quote(redact(target.url))]
     options = replace(options, command=" ".join(word for word in words if word))
     say = _logged if options.as_json else _printed
-    follower = Follower(recipe, store, pool, run, options, say)
+    kind = StreamFollower if options.streaming else Follower
+    follower = kind(recipe, store, pool, run, options, say)
     with ending_on_signals(follower.stop):
         follower.follow()
     say("stopped; the same command goes on from there" if follower.stop.is_set() else "nothing is waiting")

@@ -39,8 +39,34 @@ def committed_batches(manifest: Mapping[str, Any] | None) -> int:
     return 0 if manifest is None else int(manifest["follow"]["batches"])
 
 
+@dataclass
+class Committed:
+    """What is committed, read again only when it is another than at the reading before."""
+
+    ledger: Ledger
+    _stamp: str | None = None
+    _found: dict[str, Any] | None = None
+
+    def manifest(self) -> dict[str, Any] | None:
+        """The manifest; None before the first batch."""
+        folder, name = self.ledger.folder, f"ledger/{self.ledger.name}/manifest.json"
+        folder.fs.invalidate_cache()
+        if not folder.exists(name):
+            return None
+        # Asked before the content is read: at worst, what is new already is read once more.
+        stamp = folder.persistently(lambda: str(folder.fs.ukey(folder.path(name))))
+        if stamp != self._stamp:
+            self._found, self._stamp = self.ledger.manifest(), stamp
+        return self._found
+
+
+def decided_shards(manifest: Mapping[str, Any] | None) -> set[str]:
+    """The URIs of the shards that are decided."""
+    return set() if manifest is None else {part["uri"] for part in manifest["parts"]}
+
+
 def done_shards(manifest: Mapping[str, Any] | None) -> set[str]:
     """The URIs of the shards that are decided or recorded as failed."""
     if manifest is None:
         return set()
-    return {part["uri"] for part in manifest["parts"]} | {lost["shard"] for lost in manifest["failed_shards"]}
+    return decided_shards(manifest) | {lost["shard"] for lost in manifest["failed_shards"]}

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 from curate.engine import Engine
-from curate.follow.arrivals import Arrivals, Waiting
+from curate.follow.arrivals import SHARDS_AT_ONCE, Arrivals, Waiting, in_order
 from curate.follow.batch import run_batch
 from curate.follow.calibration import Calibration, calibrated_steps, refuse_continuous, require_calibration
 from curate.follow.ledger import Ledger, committed_batches, done_shards
@@ -36,7 +36,6 @@ from transforms.subset import write_subset
 
 logger = logging.getLogger("curate.follow")
 
-SHARDS_AT_ONCE = 64  # of one batch: what a killed one does again
 SIGN_SECONDS = 10.0  # between two signs of life
 
 
@@ -50,6 +49,7 @@ class FollowOptions:
         metrics_port: where Prometheus finds the metrics, 0 for a free port; None for nowhere.
         as_json: whether all that is said is logged as JSON.
         command: what makes a calibration, for the message.
+        streaming: as one unbounded pipeline, in place of a loop of bounded ones.
     """
 
     every: float = 1.0
@@ -57,6 +57,7 @@ class FollowOptions:
     metrics_port: int | None = None
     as_json: bool = False
     command: str = "curate calibrate"
+    streaming: bool = False
 
 
 @dataclass
@@ -81,6 +82,10 @@ class Follower:
     _known: set[str] = field(default_factory=set)
     _status: dict[str, Any] = field(default_factory=dict)
 
+    # What runs it; checked before anything starts.
+    engines: ClassVar[tuple[str, ...]] = ("local", "prism")
+    refusal: ClassVar[str] = "--follow runs on this machine: use --runner local or prism"
+
     def follow(self) -> None:
         """Goes on until `stop` is set, or until idle where that is asked for.
 
@@ -93,19 +98,24 @@ class Follower:
             raise PoolError(msg)
         self.store.prepare()
         runner = self.run.where()
-        if runner.name not in ("local", "prism"):
-            msg = f"--follow runs on this machine: use --runner local or prism, not {runner.name}"
+        if runner.name not in self.engines:
+            msg = f"{self.refusal}, not {runner.name}"
             raise RunnerError(msg)
         with runner.start(self.recipe.name) as engine, self._metrics():
-            waiting = self._look(arrivals)
-            while not self.stop.is_set():
-                if not self._advance(engine, waiting):
-                    if self.options.until_idle and not waiting:
-                        break
-                    self.stop.wait(self.options.every)
-                if not self.stop.is_set():
-                    waiting = self._look(arrivals)
+            waiting = self._go_on(engine, arrivals)
         self._end(waiting)
+
+    def _go_on(self, engine: Engine, arrivals: Arrivals) -> list[Waiting]:
+        """Follows until there is an end; returns what waits then."""
+        waiting = self._look(arrivals)
+        while not self.stop.is_set():
+            if not self._advance(engine, waiting):
+                if self.options.until_idle and not waiting:
+                    break
+                self.stop.wait(self.options.every)
+            if not self.stop.is_set():
+                waiting = self._look(arrivals)
+        return waiting
 
     # --- looking
 
@@ -132,8 +142,7 @@ class Follower:
         plan = self._planned()
         ledger = Ledger(self.store.folder, plan.continuous_id)
         done = self._done()  # the first look was made before it was known
-        ready = sorted((one for one in waiting if one.complete), key=_arrival)
-        shards = [one.shard for one in ready if one.shard.uri not in done][:SHARDS_AT_ONCE]
+        shards = [shard for shard in in_order(waiting) if shard.uri not in done][:SHARDS_AT_ONCE]
         if not shards and ledger.begun() is None:
             return False
         self._sign(waiting, busy=True)
@@ -164,7 +173,7 @@ class Follower:
         for stage, spent in flow.laps.items():
             self.process.spent(stage, spent)
         self.process.measured(flow.reports, flow.laps.get("measure", 0.0) * flow.engine.workers)
-        self._tell(seconds)
+        self._tell(committed_batches(self._manifest), f"{seconds:.1f} s")
 
     def _make_plan(self, waiting: Sequence[Waiting]) -> bool:
         """Plans once a first shard has arrived; refuses then what can't work."""
@@ -199,17 +208,16 @@ class Follower:
 
     # --- telling
 
-    def _tell(self, seconds: float) -> None:
+    def _tell(self, batch: int, took: str) -> None:
         """Says what a batch came to, and each alarm when it begins and ends."""
         manifest = self._manifest or {}
-        batch = committed_batches(manifest)
         parts = [part for part in manifest["parts"] if part["batch"] == batch]
         for part in parts:
             extra = {"shard": part["uri"], "batch": batch, "verdicts": part["verdicts"]}
             logger.info("decided %s: %s", part["uri"], part["verdicts"], extra=extra)
         rows = sum(part["rows"] for part in parts)
         kept = sum(part["verdicts"].get("keep", 0) for part in parts)
-        self.say(f"batch {batch}: {len(parts)} shards, {rows} samples, {kept} kept, {seconds:.1f} s")
+        self.say(f"batch {batch}: {len(parts)} shards, {rows} samples, {kept} kept, {took}")
         drift = self._status["drift"]
         alarms = {} if drift is None else drift["alarms"]
         for name in sorted(alarms.keys() - self._alarms):
@@ -223,7 +231,7 @@ class Follower:
         if self._plan is None:
             return
         ledger = Ledger(self.store.folder, self._plan.continuous_id)
-        oldest = min(waiting, key=_arrival) if waiting else None
+        oldest = min(waiting, key=lambda one: one.arrival) if waiting else None
         told = {
             "pid": os.getpid(),
             "every": self.options.every,
@@ -262,11 +270,6 @@ class Follower:
         kept = self._manifest["verdicts"].get("keep", 0)
         with self.store.lock(tidy=False):
             write_subset(self.store, f"ledger/{ledger}", parts, f"subsets/{ledger}.npy", kept)
-
-
-def _arrival(one: Waiting) -> tuple[float, str]:
-    """Who comes first: the shard that was changed first; those without a time by name."""
-    return (one.changed if one.changed is not None else 0.0, one.shard.uri)
 
 
 @contextmanager

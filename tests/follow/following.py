@@ -6,18 +6,21 @@ import io
 import json
 import tarfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from curate.follow.calibrate import calibrate
 from curate.follow.calibration import Calibration
 from curate.follow.loop import Follower, FollowOptions
+from curate.follow.streaming import StreamFollower
 from curate.recipe import parse_recipe
 from curate.run import RunOptions
+from curate.runner import Runner
 from tests.compared import MODEL
 from tests.pools import Member, photo, sample, write_tar
-from tests.running import plan_of
+from tests.running import files_of, plan_of
 from transforms.store import Store
 
 PLAIN = """\
@@ -31,6 +34,7 @@ output: {samples_per_shard: 4, report: false}
 drift: {window_shards: 3, confidence: 0.99}
 max_failed_fraction: 1
 """
+ROWS_ONLY = PLAIN.replace("  - top_fraction: {by: luminance_entropy, keep: 0.7}\n", "")
 COMPARED = f"""\
 name: compared
 pool: {{retry_seconds: []}}
@@ -73,6 +77,36 @@ def follower(text: str, pool: Path, store: Path, said: list[str] | None = None, 
     recipe = parse_recipe(text, "recipe.yaml")
     patterns = [str(pool / "*.tar")]
     return Follower(recipe, Store.at(str(store)), patterns, RunOptions(), options, heard.append)
+
+
+def streamed(text: str, pool: Path, store: Path, runner: Runner, **how: Any) -> StreamFollower:
+    """A continuous run as one unbounded pipeline of a runner; it ends as `follower`'s does."""
+    loop = follower(text, pool, store, **{"every": 0.5, **how})
+    options = replace(loop.options, streaming=True)
+    return StreamFollower(loop.recipe, loop.store, loop.pool, RunOptions(runner=runner), options, loop.say)
+
+
+def replayed(text: str, manifest: Mapping[str, Any], store: Path) -> dict[str, Any]:
+    """Lets the local loop take the same shards in the same batches; returns its manifest."""
+    batches: dict[int, list[str]] = {}
+    for part in manifest["parts"]:
+        batches.setdefault(part["batch"], []).append(part["uri"])
+    arrived: list[str] = []
+    for _, uris in sorted(batches.items()):
+        arrived += uris
+        loop = follower(text, Path(), store)
+        loop.pool = tuple(arrived)
+        loop.follow()
+    return manifest_of(store)
+
+
+def committed_files(store: Path) -> dict[str, bytes]:
+    """Every file that follows from shards, recipe and order of arrival."""
+    apart = ("calibrations/", "follow/")
+    files = files_of(store)
+    return {name: content for name, content in files.items() if not name.startswith(apart)} | {
+        name: content for name, content in files.items() if "/facts/" in name or "/memory/" in name
+    }
 
 
 def follow(text: str, pool: Path, store: Path, **how: Any) -> dict[str, Any]:

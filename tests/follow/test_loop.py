@@ -17,11 +17,19 @@ from curate.follow.metrics import METRICS
 from curate.follow.status import read_status
 from curate.runner import load_runner
 from filters.core.errors import PoolError, QueryError, RecipeError, RunnerError
-from tests.follow.following import PLAIN, calibrated, follow, follower, make_pool, manifest_of, shard
+from tests.follow.following import (
+    PLAIN,
+    ROWS_ONLY,
+    calibrated,
+    follow,
+    follower,
+    make_pool,
+    manifest_of,
+    shard,
+)
 from transforms.store import Store
 
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "curate.json"
-ROWS_ONLY = PLAIN.replace("  - top_fraction: {by: luminance_entropy, keep: 0.7}\n", "")
 
 
 def test_a_fitted_filter_without_a_calibration_is_refused_with_the_command(tmp_path: Path) -> None:

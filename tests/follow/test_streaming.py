@@ -1,0 +1,130 @@
+"""Continuous runs as one unbounded pipeline on Prism, beside the local loop."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curate.follow.status import read_status
+from curate.runner import Runner, load_runner
+from curate.runners.prism import Prism
+from filters.core.errors import RunnerError
+from tests.engines import ROOT, prism_program, worker_pool
+from tests.follow.following import (
+    COMPARED,
+    PLAIN,
+    calibrated,
+    committed_files,
+    make_pool,
+    manifest_of,
+    replayed,
+    streamed,
+)
+from transforms.store import Store
+
+
+@pytest.fixture(scope="module")
+def program() -> str:
+    return prism_program()
+
+
+def add(pool: Path, live: Path, number: int) -> None:
+    """Lets a shard of the pool arrive: what says that it is complete comes last."""
+    for name in (f"{number:05d}.tar", f"{number:05d}_stats.json"):
+        shutil.copy(pool / name, live)
+
+
+def stream_until(text: str, live: Path, store: Path, runner: Runner, **when: Any) -> dict[str, Any]:
+    """Streams until so many batches are told, each of which lets something arrive; stops it then.
+
+    when: batches: how many; arrive: called with the number of each but the last.
+    """
+    one = streamed(text, live, store, runner, until_idle=False)
+
+    def say(said: str) -> None:
+        if said.startswith("batch "):
+            number = int(said.split()[1].rstrip(":"))
+            if number >= when["batches"]:
+                one.stop.set()
+            else:
+                when["arrive"](number)
+
+    one.say = say
+    limit = threading.Timer(240, one.stop.set)
+    limit.start()
+    one.follow()
+    limit.cancel()
+    return manifest_of(store)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", [PLAIN, COMPARED])
+def test_a_growing_folder_is_decided_on_prism_as_by_the_loop(tmp_path: Path, program: str, text: str) -> None:
+    pool, live = make_pool(tmp_path / "pool", shards=5), tmp_path / "live"
+    for name in ("stream", "loop"):
+        calibrated(text, pool, tmp_path / name)
+    live.mkdir()
+    add(pool, live, 0)
+    add(pool, live, 1)
+    prism = Prism(binary=program, workers=2)
+    manifest = stream_until(
+        text, live, tmp_path / "stream", prism, batches=2, arrive=lambda _: add(pool, live, 2)
+    )
+    assert [part["batch"] for part in manifest["parts"]] == [1, 1, 2]
+    # Another stream knows nothing of that one but what the store holds.
+    for number in (3, 4):
+        add(pool, live, number)
+    streamed(text, live, tmp_path / "stream", prism).follow()
+    manifest = manifest_of(tmp_path / "stream")
+    assert [Path(part["uri"]).stem for part in manifest["parts"]] == [f"{number:05d}" for number in range(5)]
+    assert replayed(text, manifest, tmp_path / "loop") == manifest
+    assert committed_files(tmp_path / "stream") == committed_files(tmp_path / "loop")
+    status = read_status(Store.at(str(tmp_path / "stream")))
+    assert status["shards"] == {"done": 5, "waiting": 0, "failed": 0}
+    assert not status["running"]
+
+
+@pytest.mark.slow
+def test_workers_elsewhere_stream_the_same_bytes(tmp_path: Path, program: str) -> None:
+    pool = make_pool(tmp_path / "pool", shards=3)
+    for name in ("stream", "loop"):
+        calibrated(COMPARED, pool, tmp_path / name)
+    (tmp_path / "elsewhere").mkdir()
+    with worker_pool(tmp_path / "elsewhere", python_path=str(ROOT)) as workers:
+        prism = Prism(binary=program, worker_pool=workers, workers=2)
+        streamed(COMPARED, pool, tmp_path / "stream", prism).follow()
+    manifest = manifest_of(tmp_path / "stream")
+    assert len(manifest["parts"]) == 3
+    assert replayed(COMPARED, manifest, tmp_path / "loop") == manifest
+    assert committed_files(tmp_path / "stream") == committed_files(tmp_path / "loop")
+
+
+@pytest.mark.slow
+def test_a_shard_that_can_t_be_read_is_tried_once_by_each_stream(tmp_path: Path, program: str) -> None:
+    pool, store = make_pool(tmp_path / "pool", shards=2), tmp_path / "store"
+    calibrated(PLAIN, pool, store)
+    (pool / "00002.tar").mkdir()  # a name that can be listed and not read
+    for batches in (1, 2):
+        streamed(PLAIN, pool, store, Prism(binary=program)).follow()
+        manifest = manifest_of(store)
+        assert [(Path(lost["shard"]).name, lost["batch"]) for lost in manifest["failed_shards"]] == [
+            ("00002.tar", batches)
+        ]
+        assert [part["rows"] for part in manifest["parts"]] == [8, 8]
+
+
+def test_an_engine_that_can_t_stream_is_refused(tmp_path: Path) -> None:
+    one = streamed(PLAIN, tmp_path, tmp_path / "store", load_runner("local"))
+    with pytest.raises(
+        RunnerError, match=r"--streaming needs an engine .* prism, flink or portable, not local"
+    ):
+        one.follow()
+
+
+def test_an_empty_pool_is_idle_at_once(tmp_path: Path, program: str) -> None:
+    streamed(PLAIN, tmp_path, tmp_path / "store", Prism(binary=program)).follow()
+    assert not (tmp_path / "store" / "ledger").exists()
