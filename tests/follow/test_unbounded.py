@@ -79,7 +79,7 @@ def test_late_repeated_and_unordered_shards_are_decided_once_and_in_order(tmp_pa
     for name in ("stream", "loop"):
         calibrated(text, pool, tmp_path / name)
     config = stream_on(text, pool, tmp_path / "stream")
-    (first, second, third) = arrived_in(config, [[1, 0], [2], [4, 3]])
+    (first, second, third) = arrived_in(config, [[0, 1], [2], [3, 4]])
     name = config.ledger.name
     events = (
         Stream()
@@ -99,7 +99,9 @@ def test_late_repeated_and_unordered_shards_are_decided_once_and_in_order(tmp_pa
     manifest = config.ledger.manifest()
     assert manifest is not None
     order = [(Path(part["uri"]).stem, part["batch"]) for part in manifest["parts"]]
-    assert order == [("00001", 1), ("00000", 1), ("00002", 2), ("00004", 3), ("00003", 3)]
+    assert order == [("00000", 1), ("00001", 1), ("00002", 2), ("00003", 3), ("00004", 3)]
+    assert replayed(text, manifest, tmp_path / "loop") == manifest
+    assert committed_files(tmp_path / "stream").items() <= committed_files(tmp_path / "loop").items()
     windows = windows_of(config)
     assert [window["batches"] for window in windows] == [[1], [2, 3]]
     assert sum(window["shards"] for window in windows) == 5
