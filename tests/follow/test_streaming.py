@@ -108,6 +108,7 @@ def test_a_shard_that_can_t_be_read_is_tried_once_by_each_stream(tmp_path: Path,
     pool, store = make_pool(tmp_path / "pool", shards=2), tmp_path / "store"
     calibrated(PLAIN, pool, store)
     (pool / "00002.tar").mkdir()  # a name that can be listed and not read
+    (pool / "00002_stats.json").write_text("{}")
     for batches in (1, 2):
         streamed(PLAIN, pool, store, Prism(binary=program)).follow()
         manifest = manifest_of(store)
