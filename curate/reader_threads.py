@@ -11,8 +11,14 @@ from contextlib import contextmanager
 
 import grpc
 
-# The lines between runner and worker, a job's messages, and a worker that is a thread.
-READERS = ("beam_control_read", "read_grpc_client_inputs", "wait_until_finish_read", "run_worker_")
+# The lines between runner and worker, also of state, a job's messages, and a worker that is a thread.
+READERS = (
+    "beam_control_read",
+    "read_grpc_client_inputs",
+    "read_state",
+    "wait_until_finish_read",
+    "run_worker_",
+)
 
 
 @contextmanager

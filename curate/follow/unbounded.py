@@ -77,7 +77,7 @@ class MeasureInBranches(beam.PTransform[Any, Any]):
 
     def expand(self, arrived: Any) -> Any:
         """The shards by ledger, in no order."""
-        dealt = arrived | "Deal" >> beam.Partition(_branch_of, self._branches)
+        dealt = arrived | "Deal" >> beam.Partition(InTurn(), self._branches)
         found = []
         for number, shards in enumerate(dealt):
             one: beam.PTransform[Any, Any] = MeasureOneByOne(self._config)
@@ -85,6 +85,14 @@ class MeasureInBranches(beam.PTransform[Any, Any]):
                 one = one.with_resource_hints(curate_branch=str(number))
             found.append(shards | f"Branch{number}" >> one)
         return found | "Join" >> beam.Flatten()
+
+
+class InTurn(beam.PartitionFn):
+    """Deals shards out to branches, one after another."""
+
+    def partition_for(self, element: Arrived, num_partitions: int) -> int:
+        """The number of its branch."""
+        return (element.batch + element.at) % num_partitions
 
 
 class MeasureOneByOne(beam.PTransform[Any, Any]):
@@ -129,7 +137,3 @@ class CommitAndCount(beam.PTransform[Any, Any]):
 
 def _keyed(tick: Any, name: str) -> tuple[str, float]:
     return name, float(tick)
-
-
-def _branch_of(arrived: Arrived, branches: int) -> int:
-    return (arrived.batch + arrived.at) % branches

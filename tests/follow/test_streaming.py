@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +19,12 @@ import pytest
 from curate.follow.status import read_status
 from curate.runner import Runner, load_runner
 from curate.runners.prism import Prism
-from filters.core.errors import RunnerError
+from filters.core.errors import RunnerError, WorkerLost
 from tests.engines import ROOT, prism_program, worker_pool
 from tests.follow.following import (
     COMPARED,
     PLAIN,
+    ROWS_ONLY,
     calibrated,
     committed_files,
     make_pool,
@@ -116,6 +124,89 @@ def test_a_shard_that_can_t_be_read_is_tried_once_by_each_stream(tmp_path: Path,
             ("00002.tar", batches)
         ]
         assert [part["rows"] for part in manifest["parts"]] == [8, 8]
+
+
+def children(parent: int, name: str) -> list[int]:
+    """The child processes of a process whose command holds this text."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True, check=False
+    )
+    return [int(line.split()[0]) for line in listed.stdout.splitlines() if name in line]
+
+
+@pytest.mark.slow
+def test_a_stream_whose_engine_is_killed_says_so_and_the_next_goes_on(tmp_path: Path, program: str) -> None:
+    pool, live = make_pool(tmp_path / "pool", shards=3), tmp_path / "live"
+    live.mkdir()
+    add(pool, live, 0)
+    one = streamed(ROWS_ONLY, live, tmp_path / "stream", Prism(binary=program), until_idle=False)
+
+    def say(said: str) -> None:
+        if said.startswith("batch 1:"):
+            add(pool, live, 1)
+            (prism,) = children(os.getpid(), program)
+            os.kill(prism, signal.SIGKILL)
+
+    one.say = say
+    with pytest.raises(WorkerLost, match=r"was killed .*: run again"):
+        one.follow()
+    add(pool, live, 2)
+    streamed(ROWS_ONLY, live, tmp_path / "stream", Prism(binary=program)).follow()
+    manifest = manifest_of(tmp_path / "stream")
+    assert [Path(part["uri"]).stem for part in manifest["parts"]] == ["00000", "00001", "00002"]
+    assert replayed(ROWS_ONLY, manifest, tmp_path / "loop") == manifest
+    assert committed_files(tmp_path / "stream") == committed_files(tmp_path / "loop")
+
+
+@pytest.mark.slow
+def test_a_stream_that_outlives_its_launcher_gives_way_to_the_next(tmp_path: Path, program: str) -> None:
+    pool, live, store = make_pool(tmp_path / "pool", shards=4), tmp_path / "live", tmp_path / "stream"
+    live.mkdir()
+    add(pool, live, 0)
+    (tmp_path / "recipe.yaml").write_text(ROWS_ONLY)
+    (tmp_path / "elsewhere").mkdir()
+    with worker_pool(tmp_path / "elsewhere", python_path=str(ROOT)) as workers:
+        (tmp_path / "prism.yaml").write_text(f"binary: {program}\nworker_pool: {workers}\n")
+        command = [sys.executable, "-m", "curate.cli", "run", str(tmp_path / "recipe.yaml")]
+        command += ["--pool", f"{live}/*.tar", "--store", str(store), "--follow", "--streaming"]
+        command += ["--runner", "prism", "--options", str(tmp_path / "prism.yaml"), "--every", "0.5"]
+        launcher = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        orphans: list[int] = []
+        try:
+            wait_for(lambda: committed(store) == 1)
+            orphans = children(launcher.pid, program)
+            launcher.kill()
+            launcher.wait()
+            add(pool, live, 1)
+            wait_for(lambda: committed(store) == 2)  # its workers go on without it
+            add(pool, live, 2)
+            add(pool, live, 3)
+            streamed(ROWS_ONLY, live, store, Prism(binary=program)).follow()
+        finally:
+            launcher.kill()
+            launcher.wait()
+            for process in orphans:
+                os.kill(process, signal.SIGKILL)
+    manifest = manifest_of(store)
+    assert sorted(Path(part["uri"]).stem for part in manifest["parts"]) == [
+        f"{number:05d}" for number in range(4)
+    ]
+    assert replayed(ROWS_ONLY, manifest, tmp_path / "loop") == manifest
+    assert committed_files(store) == committed_files(tmp_path / "loop")
+
+
+def committed(store: Path) -> int:
+    """How many batches are."""
+    found = sorted(store.glob("ledger/*/manifest.json"))
+    return int(json.loads(found[0].read_text())["follow"]["batches"]) if found else 0
+
+
+def wait_for(met: Callable[[], bool]) -> None:
+    """Waits until it is so."""
+    ends = time.monotonic() + 120
+    while not met():
+        assert time.monotonic() < ends
+        time.sleep(0.1)
 
 
 def test_an_engine_that_can_t_stream_is_refused(tmp_path: Path) -> None:
