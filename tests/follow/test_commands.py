@@ -47,7 +47,7 @@ def test_a_user_calibrates_follows_and_looks(
     assert capsys.readouterr().out.splitlines()[-1] == "16"
 
 
-@pytest.mark.parametrize("option", [["--until-idle"], ["--metrics-port", "0"]])
+@pytest.mark.parametrize("option", [["--until-idle"], ["--streaming"], ["--metrics-port", "0"]])
 def test_options_of_following_alone_are_refused_without_it(
     tmp_path: Path,
     recipe: Path,

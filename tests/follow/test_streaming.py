@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -165,40 +167,64 @@ def test_a_stream_that_outlives_its_launcher_gives_way_to_the_next(tmp_path: Pat
     add(pool, live, 0)
     (tmp_path / "recipe.yaml").write_text(ROWS_ONLY)
     (tmp_path / "elsewhere").mkdir()
+    orphans: list[int] = []
     with worker_pool(tmp_path / "elsewhere", python_path=str(ROOT)) as workers:
-        (tmp_path / "prism.yaml").write_text(f"binary: {program}\nworker_pool: {workers}\n")
-        command = [sys.executable, "-m", "curate.cli", "run", str(tmp_path / "recipe.yaml")]
-        command += ["--pool", f"{live}/*.tar", "--store", str(store), "--follow", "--streaming"]
-        command += ["--runner", "prism", "--options", str(tmp_path / "prism.yaml"), "--every", "0.5"]
-        launcher = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-        orphans: list[int] = []
         try:
-            wait_for(lambda: committed(store) == 1)
-            orphans = children(launcher.pid, program)
-            launcher.kill()
-            launcher.wait()
+            with launcher(tmp_path, f"binary: {program}\nworker_pool: {workers}\n") as killed:
+                wait_for(lambda: committed(store) == 1)
+                orphans = children(killed.pid, program)
+                killed.kill()
             add(pool, live, 1)
             wait_for(lambda: committed(store) == 2)  # its workers go on without it
-            add(pool, live, 2)
-            add(pool, live, 3)
-            streamed(ROWS_ONLY, live, store, Prism(binary=program)).follow()
+            with launcher(tmp_path, f"binary: {program}\n") as ended:
+                wait_for(lambda: launched_by(store) == ended.pid)
+                add(pool, live, 2)
+                wait_for(lambda: committed(store) == 3)
+                add(pool, live, 3)
+                wait_for(lambda: committed(store) == 4)
+                ended.send_signal(signal.SIGTERM)
+                assert ended.wait(60) == 0
         finally:
-            launcher.kill()
-            launcher.wait()
             for process in orphans:
-                os.kill(process, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
     manifest = manifest_of(store)
-    assert sorted(Path(part["uri"]).stem for part in manifest["parts"]) == [
-        f"{number:05d}" for number in range(4)
-    ]
+    assert [Path(part["uri"]).stem for part in manifest["parts"]] == [f"{number:05d}" for number in range(4)]
     assert replayed(ROWS_ONLY, manifest, tmp_path / "loop") == manifest
     assert committed_files(store) == committed_files(tmp_path / "loop")
+    assert "another stream has begun" in (tmp_path / "elsewhere" / "worker_pool.log").read_text()
+
+
+@contextmanager
+def launcher(folder: Path, options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The command line's own process, streaming from `live` to `stream`; killed where it goes on."""
+    (folder / "prism.yaml").write_text(options)
+    command = [
+        sys.executable,
+        "-c",
+        "from curate.cli import main; main()",
+        "run",
+        str(folder / "recipe.yaml"),
+    ]
+    command += ["--pool", f"{folder}/live/*.tar", "--store", f"{folder}/stream", "--every", "0.5"]
+    command += ["--follow", "--streaming", "--runner", "prism", "--options", f"{folder}/prism.yaml"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def committed(store: Path) -> int:
     """How many batches are."""
     found = sorted(store.glob("ledger/*/manifest.json"))
     return int(json.loads(found[0].read_text())["follow"]["batches"]) if found else 0
+
+
+def launched_by(store: Path) -> int:
+    """The process that gave the last sign of life."""
+    return int(json.loads(next(store.glob("follow/*/session.json")).read_text())["pid"])
 
 
 def wait_for(met: Callable[[], bool]) -> None:
