@@ -77,22 +77,14 @@ class MeasureInBranches(beam.PTransform[Any, Any]):
 
     def expand(self, arrived: Any) -> Any:
         """The shards by ledger, in no order."""
-        dealt = arrived | "Deal" >> beam.Partition(InTurn(), self._branches)
         found = []
-        for number, shards in enumerate(dealt):
+        for number in range(self._branches):
+            shards = arrived | f"Deal{number}" >> beam.Filter(_in_turn, number, self._branches)
             one: beam.PTransform[Any, Any] = MeasureOneByOne(self._config)
             if number:  # the first stays where everything else runs
                 one = one.with_resource_hints(curate_branch=str(number))
             found.append(shards | f"Branch{number}" >> one)
         return found | "Join" >> beam.Flatten()
-
-
-class InTurn(beam.PartitionFn):
-    """Deals shards out to branches, one after another."""
-
-    def partition_for(self, element: Arrived, num_partitions: int) -> int:
-        """The number of its branch."""
-        return (element.batch + element.at) % num_partitions
 
 
 class MeasureOneByOne(beam.PTransform[Any, Any]):
@@ -137,3 +129,8 @@ class CommitAndCount(beam.PTransform[Any, Any]):
 
 def _keyed(tick: Any, name: str) -> tuple[str, float]:
     return name, float(tick)
+
+
+def _in_turn(arrived: Arrived, branch: int, branches: int) -> bool:
+    """Whether the shard is this branch's: they take one after another."""
+    return (arrived.batch + arrived.at) % branches == branch
