@@ -1,6 +1,6 @@
 """The run, one worker and Prism are killed at random moments, again and again: the same bytes in the end.
 
-CURATE_KILLS says how often in all (10); three in five hit the run, the others a worker or Prism. Each
+CURATE_KILLS says how often in all (5); three in five hit the run, the others a worker or Prism. Each
 kind goes on in the store that its last kill left, so every kill finds the work further on.
 """
 
@@ -27,7 +27,7 @@ from tests.engines import prism_program
 from tests.pools import photo, sample, write_tar
 from tests.running import EVERYDAY, curate, files_of, plan_of
 
-KILLS = int(os.environ.get("CURATE_KILLS", "10"))
+KILLS = int(os.environ.get("CURATE_KILLS", "5"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
