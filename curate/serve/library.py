@@ -70,15 +70,18 @@ class Library:
         Those of batch runs change by removals alone, continuous ones grow.
         Raises: QueryError where there is none of this name.
         """
-        stamp = self._stamp(ledger)
+        with self._lock:
+            held = self._open.get(ledger)
+        # A name is part of a path only once it is known to be one of a decision.
+        stamp = self._stamp(ledger) if held is not None or ledger in self.ledgers() else ""
+        if not stamp:
+            msg = f"{self.where} has no finished decision {ledger!r}"
+            raise QueryError(msg)
         with self._lock:
             held = self._open.get(ledger)
             if held is not None and held[0] == stamp:
                 self._open.move_to_end(ledger)
                 return held[1]
-        if ledger not in self.ledgers():
-            msg = f"{self.where} has no finished decision {ledger!r}"
-            raise QueryError(msg)
         found = Explorer(open_decision(self.store, ledger), self.most_bytes // _OPEN)
         with self._lock:
             held = self._open.get(ledger)

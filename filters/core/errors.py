@@ -5,7 +5,7 @@ CurateError
 │   ├── RecipeError          the recipe is wrong                               2
 │   │   └── MissingSignal    a filter reads a column that nothing writes       2
 │   ├── PoolError            no such shards, or not in a format we read        2
-│   │   └── NoShards         a pattern matches none, or a folder holds none       2
+│   │   └── NoShards         a pattern matches none, or a folder holds none   2
 │   ├── QueryError           SQL, key or uid that can't be answered            2
 │   ├── ModelError           checkpoint or device is not usable                2
 │   ├── RunnerError          the runner or its options can't work              2

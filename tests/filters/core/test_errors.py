@@ -50,6 +50,7 @@ def test_the_exit_codes_are_those_drawn() -> None:
         "RecipeError": 2,
         "MissingSignal": 2,
         "PoolError": 2,
+        "NoShards": 2,
         "QueryError": 2,
         "ModelError": 2,
         "RunnerError": 2,
