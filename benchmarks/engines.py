@@ -55,8 +55,8 @@ def run(*, small: bool) -> Section:
         remarks=[
             "Seconds: median (least to greatest). Cores busy: of the one process that works.",
             (
-                "A worker reads, decodes and measures in a thread each, so one alone keeps more than a core "
-                "busy: on two cores a second can only add what is left."
+                "Local workers are threads of one process: they share Python's lock, and one of them alone "
+                "keeps more than a core busy."
             ),
         ],
     )
