@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from benchmarks.noisy_pools import NoisyPool
 from filters.core import confident, prototypes, separation
 from filters.core.declaration import Columns
-from filters.core.uids import format_uids
+from filters.core.uids import format_uids, uid_places
 from filters.drop_mismatched import DropMismatched
 from filters.fuse import Fuse, Vote
 from transforms.clustering import unit_rows
 from transforms.measures.separation import Separation
 from transforms.noise.agreement import VOTERS, Agreement, agreement, credibility, neighbours_among, votes
 from transforms.noise.class_density import ClassDensity, class_references
-from transforms.noise.clip_loss import TEMPERATURE, bank_places, bank_scores, own_places, pool_scores
+from transforms.noise.clip_loss import TEMPERATURE, bank_places, bank_scores, pool_scores
 from transforms.noise.nearest import Neighbours
 from transforms.noise.neighbourhood import COPY_COSINE, LemonScores, lemon, pair_reference
 from transforms.noise.seeding import seeding
@@ -55,7 +55,7 @@ def clip_loss(pool: NoisyPool, *, own_temperature: bool) -> Scores:
 def clip_loss_by_bank(pool: NoisyPool, *, own_temperature: bool) -> Scores:
     temperature = 1 / pool.scale if own_temperature else TEMPERATURE
     bank = bank_places(pool.uids, BANK)
-    own = own_places(pool.uids, pool.uids[bank])
+    own = uid_places(pool.uids, pool.uids[bank])
     sides = (pool.image, pool.text, pool.image[bank], pool.text[bank])
     return -bank_scores(*sides, own=own, temperature=temperature)
 

@@ -17,11 +17,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from filters.core.declaration import Columns
-from filters.core.uids import parse_uids
+from filters.core.uids import parse_uids, uid_places
 from transforms.comparing import split_lots
 from transforms.deciding import DecidePart
 from transforms.exchange import Records
-from transforms.noise.clip_loss import own_places
 from transforms.relating import Task
 from transforms.sampling import SampledRelation
 
@@ -121,7 +120,7 @@ class FittedRelation(SampledRelation):
         for part in task.parts:
             columns, alive = self.scope.alive(part, self.rule.reads())
             uids = parse_uids(columns["uid"])
-            rows = np.flatnonzero(alive & (own_places(uids, drawn) >= 0))
+            rows = np.flatnonzero(alive & (uid_places(uids, drawn) >= 0))
             records = np.zeros(len(rows), kind)
             noted = self.notes({name: column.take(pa.array(rows)) for name, column in columns.items()})
             records["uid"] = uids[rows]
@@ -140,7 +139,7 @@ class FittedRelation(SampledRelation):
             # Of rows with one uid, the same is taken whichever comes first.
             fields = [noted[name] for name, _ in self.note_fields]
             noted = noted[np.lexsort(fields)]
-            there = own_places(uids, noted["uid"])
+            there = uid_places(uids, noted["uid"])
             for name, _ in self.note_fields:
                 notes[name] = noted[name][there]
         return DrawnSample(uids, tuple(stored[order] for stored in vectors), notes)

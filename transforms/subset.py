@@ -12,8 +12,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from filters.core.errors import StoreError
-from filters.core.uids import UID_DTYPE, parse_uids
-from transforms.noise.clip_loss import own_places
+from filters.core.uids import UID_DTYPE, parse_uids, uid_places
 from transforms.storage import Folder, redact
 from transforms.store import Store
 
@@ -82,7 +81,7 @@ def remove_from_subset(folder: Folder, name: str, uids: NDArray[np.uint64]) -> i
             _header(target, shape[0])
             while content := stream.read(UIDS_AT_ONCE * UID_DTYPE.itemsize):
                 some = np.frombuffer(content, np.uint64).reshape(-1, 2)
-                stays = own_places(some, uids) < 0
+                stays = uid_places(some, uids) < 0
                 gone += len(some) - int(np.count_nonzero(stays))
                 target.write(np.ascontiguousarray(some[stays]).tobytes())
             target.seek(0)

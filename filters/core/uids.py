@@ -86,3 +86,22 @@ def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     words *= np.uint64(0x94D049BB133111EB)
     words ^= words >> np.uint64(31)
     return words
+
+
+def uid_places(uids: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Where each uid stands among the known ones, the first of equal ones; -1 where it does not.
+
+    uids: (n, 2) uint64; known: (m, 2) uint64, in any order. Returns: (n,) int64.
+    """
+    if len(known) == 0:
+        return np.full(len(uids), -1, np.int64)
+    asked, there = _sortable(uids), _sortable(known)
+    order = np.argsort(there, kind="stable")
+    at = np.minimum(np.searchsorted(there, asked, sorter=order), len(there) - 1)
+    found = order[at]
+    return np.where(there[found] == asked, found, -1).astype(np.int64)
+
+
+def _sortable(uids: NDArray[np.uint64]) -> NDArray[np.void]:
+    """(n,) 16-byte keys whose order and equality are those of the uids."""
+    return np.ascontiguousarray(uids.astype(">u8")).view("S16").ravel()

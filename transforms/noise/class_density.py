@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from filters.core.uids import uid_fraction
+from filters.core.uids import uid_fraction, uid_places
 from transforms.clustering import SHAPE_STEP, Floats, padded, round_up
-from transforms.noise.clip_loss import own_places
 
 CLASS_REFERENCES = 2000
 LEAST_DISTANCE = 1e-3
@@ -87,7 +86,7 @@ class ClassDensity:
         """The mean cosine with the nearest references of a class: (n,); NaN where there is no other."""
         theirs = self._of(label)
         count = theirs.stop - theirs.start
-        own = own_places(uids, self.uids[theirs])
+        own = uid_places(uids, self.uids[theirs])
         known = padded(self.images[theirs], round_up(count))
         found = np.full(len(images), np.nan)
         # Few rows of a class come at once, so blocks are small; of one shape, as `clustering` says why.

@@ -98,7 +98,7 @@ def bank_scores(  # noqa: PLR0913  (two sides of two arrays)
 
     image, text: (n, d); bank_image, bank_text: (m, d); each float16 or float32. Pairs of the bank
     without a direction are left out of it.
-    own: (n,) int64 place of the pair itself in the bank, -1 where it is not there (`own_places`);
+    own: (n,) int64 place of the pair itself in the bank, -1 where it is not there (`uid_places`);
     None: none is. A pair is its own rival once, in the bank or beside it.
     Returns: (n,) float32; NaN where the image or the text is not finite or of length zero.
     Raises: ValueError for shapes that differ, or a temperature or batch that is not positive.
@@ -185,20 +185,6 @@ def bank_places(uids: Uids, count: int, seed: int = 0) -> NDArray[np.intp]:
     return chosen[np.lexsort((uids[chosen, 1], uids[chosen, 0]))]
 
 
-def own_places(uids: Uids, known: Uids) -> NDArray[np.int64]:
-    """Where each uid stands among the known ones, the first of equal ones; -1 where it does not.
-
-    uids: (n, 2) uint64; known: (m, 2) uint64, in any order. Returns: (n,) int64.
-    """
-    if len(known) == 0:
-        return np.full(len(uids), -1, np.int64)
-    asked, there = _sortable(uids), _sortable(known)
-    order = np.argsort(there, kind="stable")
-    at = np.minimum(np.searchsorted(there, asked, sorter=order), len(there) - 1)
-    found = order[at]
-    return np.where(there[found] == asked, found, -1).astype(np.int64)
-
-
 @dataclass(frozen=True)
 class ScoreSums:
     """Sums of scores over repetitions, as integers: any order and grouping gives the same bits.
@@ -226,11 +212,6 @@ class ScoreSums:
         """(n,) float32 means; NaN where nothing was added."""
         means = self.total / (np.maximum(self.count, 1) * _SCALE)
         return np.where(self.count > 0, means, np.nan).astype(np.float32)
-
-
-def _sortable(uids: Uids) -> NDArray[np.void]:
-    """(n,) 16-byte keys whose order and equality are those of the uids."""
-    return np.ascontiguousarray(uids.astype(">u8")).view("S16").ravel()
 
 
 def _check(image: Embeddings, text: Embeddings, temperature: float, batch: int) -> None:

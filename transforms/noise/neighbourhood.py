@@ -25,9 +25,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from filters.core.uids import uid_places
 from transforms.clustering import Embeddings, Floats, unit_rows
 from transforms.marking import nearest_earlier
-from transforms.noise.clip_loss import own_places
 from transforms.noise.nearest import NearestRows, Neighbours, one_thread_each
 
 NEIGHBOURS = 30
@@ -76,7 +76,7 @@ class PairReference:
 
     def places(self, uids: Uids) -> NDArray[np.int64]:
         """(n,) int64 place of each pair or of the one that stands for it; -1 where there is none."""
-        at = own_places(uids, self.known)
+        at = uid_places(uids, self.known)
         if len(self.known) == 0:
             return at
         return np.where(at >= 0, self.stands[at], -1)

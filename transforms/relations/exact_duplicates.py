@@ -11,12 +11,11 @@ import xxhash
 from numpy.typing import NDArray
 
 from filters.core.declaration import Columns
-from filters.core.uids import format_uids, parse_uids
+from filters.core.uids import format_uids, parse_uids, uid_places
 from transforms.comparing import Comparison, Found
 from transforms.deciding import DecidePart, read_columns
 from transforms.exchange import Records
 from transforms.memory import Memory
-from transforms.noise.clip_loss import own_places
 
 ROWS_PER_BUCKET = 1 << 16
 BATCH_BUCKETS = 64  # where rows come batch by batch: nobody knows how many there will be
@@ -91,7 +90,7 @@ class ExactDuplicates(Comparison):
         if self.scope.memory is None:
             return found
         with Memory(self.scope.memory).survivors(key) as known:
-            place = own_places(members["hash"], known["hash"]) if len(known) else np.full(len(members), -1)
+            place = uid_places(members["hash"], known["hash"])
             older = place >= 0
             uids = members["uid"][np.maximum(found.original, 0)]
             uids[older] = known["uid"][place[older]]

@@ -11,14 +11,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from filters.core.declaration import Columns
-from filters.core.uids import parse_uids
+from filters.core.uids import parse_uids, uid_places
 from transforms.clustering import Floats, unit_rows
 from transforms.deciding import DecidePart
 from transforms.exchange import Records
 from transforms.fitted import DrawnSample, FittedRelation
 from transforms.noise.agreement import Agreement, agreement, credibility, votes
 from transforms.noise.caption_labels import NO_LABEL, Labels, leaf_labels, text_labels
-from transforms.noise.clip_loss import own_places
 from transforms.noise.nearest import NearestRows, Neighbours
 from transforms.noise.zero_shot import leaf_directions, leaf_logits
 from transforms.vocabulary import Vocabulary, class_embeddings, load_vocabulary, model_temperature
@@ -140,7 +139,7 @@ class LabelAgreement(FittedRelation):
         self, vectors: Floats, uids: NDArray[np.uint64], labels: Labels
     ) -> Iterator[tuple[slice, Agreement, Floats]]:
         """Some rows at a time: what their neighbours say."""
-        own = own_places(uids, self.reference["uid"])
+        own = uid_places(uids, self.reference["uid"])
         for start in range(0, len(labels), _ROWS_AT_ONCE):
             rows = slice(start, min(start + _ROWS_AT_ONCE, len(labels)))
             near = self.nearest.search(vectors[rows], self.rule.voters - 1, own[rows])

@@ -23,7 +23,7 @@ from filters.core.prototypes import (
     text_prototypes,
     visual_prototypes,
 )
-from filters.core.uids import parse_uids
+from filters.core.uids import parse_uids, uid_places
 from transforms.clustering import Floats, padded, unit_rows
 from transforms.deciding import DecidePart
 from transforms.exchange import Records
@@ -31,7 +31,6 @@ from transforms.fitted import DrawnSample, FittedRelation
 from transforms.noise.agreement import neighbours_among
 from transforms.noise.caption_labels import NO_LABEL, Labels, leaf_labels
 from transforms.noise.class_density import ClassDensity, class_references
-from transforms.noise.clip_loss import own_places
 from transforms.noise.concept_examples import ConceptExamples, read_examples
 from transforms.noise.zero_shot import leaf_directions, leaf_logits, softmax
 from transforms.relating import Task
@@ -91,7 +90,7 @@ class Prototypes(FittedRelation):
         columns, alive = self.scope.alive(part, ())
         uids = parse_uids(columns["uid"])
         rows, stored, _ = self.scope.usable(
-            part, self.rule.embedding, alive & (own_places(uids, self.examples.uids) >= 0)
+            part, self.rule.embedding, alive & (uid_places(uids, self.examples.uids) >= 0)
         )
         found = np.zeros(len(rows), [("uid", "<u8", (2,)), ("image", "<f2", (stored.shape[1],))])
         found["uid"], found["image"] = uids[rows], stored
@@ -163,7 +162,7 @@ class Prototypes(FittedRelation):
         records = np.concatenate(found)
         # Rows with one uid have, as far as anyone can tell, one content.
         records = records[np.unique(records["uid"], axis=0, return_index=True)[1]]
-        leaf = self.examples.leaf[own_places(records["uid"], self.examples.uids)]
+        leaf = self.examples.leaf[uid_places(records["uid"], self.examples.uids)]
         shown = np.ones(len(records), np.bool_)
         return image_sums(unit_rows(records["image"])[0], leaf, shown, leaves), len(records)
 
@@ -172,7 +171,7 @@ class Prototypes(FittedRelation):
         near, _ = neighbours_among(sample.vectors[0], self.rule.neighbours, exact=False)
         texts = smoothed_texts(unit_rows(sample.vectors[1])[0], near.place, images)
         likeness = similarities(texts, sample.notes["label"], definitions)
-        likeness[own_places(sample.uids, self.examples.uids) >= 0] = np.nan  # they count already
+        likeness[uid_places(sample.uids, self.examples.uids) >= 0] = np.nan  # they count already
         return choose_anchors(likeness, sample.notes["label"], sample.uids, self.rule.anchors)
 
     # --- judging

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.noise.clip_loss import bank_scores, own_places
+from filters.core.uids import uid_places
+from transforms.noise.clip_loss import bank_scores
 from transforms.referenced import ReferencedRelation
 
 
@@ -25,7 +26,7 @@ class SClipLossBank(ReferencedRelation):
             text,
             np.asarray(bank["image"]),
             np.asarray(bank["text"]),
-            own=own_places(uids, np.asarray(bank["uid"])),
+            own=uid_places(uids, np.asarray(bank["uid"])),
             temperature=self.rule.temperature,
             reference_batch=self.rule.batch,
         )

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from filters.core.uids import uid_places
 from transforms.failures import FAILURES_SCHEMA
-from transforms.noise.clip_loss import own_places
 from transforms.removal.blanking import (
     blank_ledger,
     blank_rows,
@@ -190,7 +190,7 @@ def references(scope: Scope) -> Iterator[Change]:
             continue
         beside = whole.replace(".npy", "-images.npy")
         both = (whole, beside) if scope.folder.exists(beside) else (whole,)
-        if (own_places(np.asarray(scope.store.read_array(whole)["uid"]), uid_pairs(scope.uids)) >= 0).any():
+        if (uid_places(np.asarray(scope.store.read_array(whole)["uid"]), uid_pairs(scope.uids)) >= 0).any():
             yield Change(both, partial(_leave_out, scope, both))
 
 
@@ -325,7 +325,7 @@ def _fail(scope: Scope, name: str, group: str, part: str) -> None:
 def _leave_out(scope: Scope, names: Sequence[str]) -> None:
     """What lies beside the reference goes first: its uids say which rows."""
     reference = np.array(scope.store.read_array(names[0]))
-    stays = own_places(reference["uid"], uid_pairs(scope.uids)) < 0
+    stays = uid_places(reference["uid"], uid_pairs(scope.uids)) < 0
     for name in names[1:]:
         beside = np.array(scope.store.read_array(name))
         if len(beside) == len(reference):

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from filters.core.uids import UID_DTYPE, format_uids, is_uid, parse_uids
+from filters.core.uids import UID_DTYPE, format_uids, is_uid, parse_uids, uid_places
 from tests.filters.examples import uids
 
 KNOWN = ["00112233445566778899aabbccddeeff", "f" * 32, "0" * 32, "0" * 31 + "1"]
@@ -89,3 +89,12 @@ def test_32_hex_digits_are_a_uid(text: str) -> None:
 @pytest.mark.parametrize("value", ["", "0" * 31, "0" * 33, "g" * 32, " " * 32, "٣" * 32, b"0" * 32, 0, None])
 def test_anything_else_is_none(value: object) -> None:
     assert not is_uid(value)
+
+
+def test_uids_are_found_among_others() -> None:
+    numbers = parse_uids(uids(50, seed=5))
+    numbers[7] = 0  # a key that ends in zero bytes is still itself
+    known = numbers[[9, 7, 3, 9]]
+    assert uid_places(numbers[[3, 4, 7, 9]], known).tolist() == [2, -1, 1, 0]
+    assert uid_places(numbers, numbers[:0]).tolist() == [-1] * 50
+    assert uid_places(numbers[:0], known).tolist() == []

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from filters.core.uids import uid_places
 from transforms.clustering import Floats, unit_rows
 from transforms.noise import clip_loss
 from transforms.noise.clip_loss import (
@@ -13,7 +14,6 @@ from transforms.noise.clip_loss import (
     batch_of,
     batch_scores,
     batches,
-    own_places,
     pool_scores,
 )
 
@@ -172,7 +172,7 @@ def test_a_bank_ranks_as_whole_batches_do() -> None:
         text,
         image[bank],
         text[bank],
-        own=own_places(uids, uids[bank]),
+        own=uid_places(uids, uids[bank]),
         **options,
     )
     assert spearman(exact, found) >= 0.99
@@ -225,15 +225,6 @@ def test_the_bank_is_the_smallest_hashes_in_the_order_of_uids() -> None:
     some = np.random.default_rng(1).permutation(1000)
     assert np.array_equal(uids[some][bank_places(uids[some], 100)], uids[chosen])
     assert len(bank_places(uids, 5000)) == 1000
-
-
-def test_own_places_are_found_by_uid() -> None:
-    uids = random_uids(50)
-    uids[7] = 0  # a key that ends in zero bytes is still itself
-    known = uids[[9, 7, 3, 9]]
-    assert own_places(uids[[3, 4, 7, 9]], known).tolist() == [2, -1, 1, 0]
-    assert own_places(uids, uids[:0]).tolist() == [-1] * 50
-    assert own_places(uids[:0], known).tolist() == []
 
 
 def test_what_cannot_be_scored_is_an_error() -> None:
