@@ -111,6 +111,23 @@ class Folder:
         stream: IO[bytes] = self.persistently(lambda: self.fs.open(self.path(name), "rb"))
         return stream
 
+    def read(self, name: str, take: Callable[[IO[bytes]], Answer]) -> Answer:
+        """What `take` makes of the opened file; tried again from its opening where reading fails."""
+
+        def attempt() -> Answer:
+            with self.fs.open(self.path(name), "rb") as stream:
+                return take(stream)
+
+        return self.persistently(attempt)
+
+    def stamp(self, name: str) -> str:
+        """Tells one version of a file from the next; empty where it is absent."""
+        self.fs.invalidate_cache()
+        try:
+            return self.persistently(lambda: str(self.fs.ukey(self.path(name))))
+        except FileNotFoundError:
+            return ""
+
     def read_bytes(self, name: str) -> bytes:
         """The file's content."""
         return self.persistently(lambda: bytes(self.fs.cat_file(self.path(name))))

@@ -138,25 +138,18 @@ class Store:
 
     def read_part(self, group: str, part: str, columns: list[str] | None = None) -> pa.Table:
         """One part's columns."""
-
-        def read() -> pa.Table:
-            with self.folder.open(f"{group}/{part}.parquet") as stream:
-                return pq.read_table(stream, columns=columns, use_threads=False)
-
-        return self.folder.persistently(read)
+        return self.folder.read(
+            f"{group}/{part}.parquet",
+            lambda stream: pq.read_table(stream, columns=columns, use_threads=False),
+        )
 
     def read_array(self, name: str) -> NDArray[Any]:
         """An array of the store; memory-mapped where the store is local."""
         if self.folder.local:
             mapped: NDArray[Any] = np.load(self.folder.path(name), mmap_mode="r")
             return mapped
-
-        def read() -> NDArray[Any]:
-            with self.folder.open(name) as stream:
-                loaded: NDArray[Any] = np.load(stream, allow_pickle=False)
-                return loaded
-
-        return self.folder.persistently(read)
+        loaded: NDArray[Any] = self.folder.read(name, lambda stream: np.load(stream, allow_pickle=False))
+        return loaded
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:

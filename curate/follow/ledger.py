@@ -49,12 +49,10 @@ class Committed:
 
     def manifest(self) -> dict[str, Any] | None:
         """The manifest; None before the first batch."""
-        folder, name = self.ledger.folder, f"ledger/{self.ledger.name}/manifest.json"
-        folder.fs.invalidate_cache()
-        if not folder.exists(name):
-            return None
         # Asked before the content is read: at worst, what is new already is read once more.
-        stamp = folder.persistently(lambda: str(folder.fs.ukey(folder.path(name))))
+        stamp = self.ledger.folder.stamp(f"ledger/{self.ledger.name}/manifest.json")
+        if not stamp:
+            return None
         if stamp != self._stamp:
             self._found, self._stamp = self.ledger.manifest(), stamp
         return self._found

@@ -73,7 +73,8 @@ class Library:
         with self._lock:
             held = self._open.get(ledger)
         # A name is part of a path only once it is known to be one of a decision.
-        stamp = self._stamp(ledger) if held is not None or ledger in self.ledgers() else ""
+        known = held is not None or ledger in self.ledgers()
+        stamp = self.store.folder.stamp(f"ledger/{ledger}/manifest.json") if known else ""
         if not stamp:
             msg = f"{self.where} has no finished decision {ledger!r}"
             raise QueryError(msg)
@@ -92,15 +93,6 @@ class Library:
             while len(self._open) > _OPEN:
                 self._open.popitem(last=False)
         return found
-
-    def _stamp(self, ledger: str) -> str:
-        """Tells one manifest of a decision from the next; empty where there is none."""
-        folder = self.store.folder
-        try:
-            about = folder.fs.info(folder.path(f"ledger/{ledger}/manifest.json"))
-        except FileNotFoundError:
-            return ""
-        return repr([about.get(name) for name in ("size", "ino", "mtime", "ETag", "LastModified")])
 
     def writing(self) -> bool:
         """Whether a run holds the store at this moment, as far as its lock tells."""
