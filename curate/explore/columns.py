@@ -150,16 +150,11 @@ class Columns:
 
         Different uids may share a half: whoever asks compares the whole.
         """
-        index = self.held(("uids", ""), self._sorted_halves)
-        starts, ends = (np.searchsorted(index.halves, halves, side) for side in ("left", "right"))
-        found = [index.rows[start:end] for start, end in zip(starts, ends, strict=True)]
-        return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
+        return self.held(("uids", ""), self._sorted_halves).find(halves)
 
-    def copies_of(self, half: np.uint64) -> NDArray[np.int64]:
-        """The rows, ascending, that the ledger calls copies of a uid with this first half."""
-        index = self.held(("copies", ""), self._sorted_originals)
-        start, end = (int(np.searchsorted(index.halves, half, side)) for side in ("left", "right"))
-        return np.sort(index.rows[start:end]).astype(np.int64)
+    def copies_of_halves(self, halves: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """The same, of the rows that the ledger calls copies of such uids."""
+        return self.held(("copies", ""), self._sorted_originals).find(halves)
 
     def _sorted_halves(self) -> _Halves:
         return _Halves.of(self._gathered(self.place("uid"), _halves, np.dtype("u8")), np.arange(self.rows))
@@ -299,6 +294,12 @@ class _Halves:
         small = len(rows) == 0 or rows[-1] <= np.iinfo(np.int32).max
         order = np.argsort(halves)
         return cls(halves[order], rows.astype(np.int32)[order] if small else rows[order])
+
+    def find(self, halves: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """The rows with one of these, ascending."""
+        starts, ends = (np.searchsorted(self.halves, halves, side) for side in ("left", "right"))
+        found = [self.rows[start:end] for start, end in zip(starts, ends, strict=True)]
+        return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
 
     @property
     def nbytes(self) -> int:

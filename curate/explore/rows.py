@@ -57,15 +57,26 @@ class RowReader:
         return self._with_key(name)
 
     def of_uids(self, uids: Sequence[str]) -> dict[str, list[int]]:
-        """Uid -> its rows in the pool's order; those that are not there are left out."""
-        if not uids or not self._columns.rows:
+        """Uid -> its rows in the pool's order; those that are not there are left out.
+
+        Raises: ValueError for what is no uid.
+        """
+        halves = _first_halves(uids)
+        if not len(halves) or not self._columns.rows:
             return {}
-        halves = parse_uids(pa.array(sorted(set(uids)), pa.string()))[:, 0]
         rows = self._columns.with_halves(halves).tolist()
         found: dict[str, list[int]] = defaultdict(list)
         for row, sample in zip(rows, self.read(rows, ("uid",), ()), strict=True):
             found[sample["uid"]].append(row)
         return {uid: found[uid] for uid in uids if uid in found}
+
+    def copies_of(self, uid: str, most: int) -> list[int]:
+        """The first rows, in the pool's order, that the ledger calls copies of this uid."""
+        if "duplicate_of" not in self._columns.places:
+            return []
+        rows = self._columns.copies_of_halves(_first_halves([uid]))[:most]
+        said = self.read(rows, (), ("duplicate_of",))
+        return [one["number"] for one in said if one["duplicate_of"] == uid]
 
     def read(
         self,
@@ -163,3 +174,8 @@ class RowReader:
 
     def _name(self, group: str, part: int) -> str:
         return f"{group}/{self._columns.parts[part]['part']}.parquet"
+
+
+def _first_halves(uids: Sequence[str]) -> NDArray[np.uint64]:
+    """The first halves of these uids, by which columns find rows."""
+    return parse_uids(pa.array(sorted(set(uids)), pa.string()))[:, 0]

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import numpy as np
-import pyarrow as pa
 from fastapi import APIRouter, Body, Query
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -19,7 +18,6 @@ from curate.serve.routes.signals import Conditions, plain
 from curate.serve.searching import nearest_to_image, nearest_to_row, nearest_to_text
 from curate.serve.settings import WithExplorer, WithService
 from filters.core.errors import QueryError
-from filters.core.uids import parse_uids
 
 router = APIRouter(tags=["samples"])
 
@@ -169,28 +167,16 @@ def sample(
         row = number if number in rows else rows[0]
         others = [one for one in rows if one != row][:MOST_FOUND]
         found = explain_row(explorer, row)
-        copies = _copies(explorer, str(found.sample["uid"]))
+        copies = explorer.read(explorer.reader.copies_of(str(found.sample["uid"]), MOST_COPIES))
     votes = [asdict(vote) for vote in found.votes]
     return SampleAnswer(
         sample={"number": row, **plain({key: _shown(value) for key, value in found.sample.items()})},
         votes=votes,
         originals=[{**asdict(one), "sample": plain(dict(one.sample))} for one in found.originals],
         clusters=[{"filter": one.filter, **plain(dict(one.cluster))} for one in found.clusters],
-        copies=copies,
+        copies=[plain(one) for one in copies],
         others=others,
     )
-
-
-def _copies(explorer: Explorer, uid: str) -> list[dict[str, Any]]:
-    """Samples that were dropped as copies of this one."""
-    if "duplicate_of" not in explorer.columns.places:
-        return []
-    rows = explorer.columns.copies_of(parse_uids(pa.array([uid], pa.string()))[0, 0])[:MOST_COPIES]
-    said = explorer.reader.read(rows, (), ("duplicate_of",))
-    return [
-        plain(sample)
-        for sample in explorer.read([one["number"] for one in said if one["duplicate_of"] == uid])
-    ]
 
 
 def _shown(value: Any) -> Any:

@@ -56,14 +56,11 @@ def _chosen(explorer: Explorer, asked: SubsetQuestion) -> Rows:
     if asked.uids is None:
         return rows
     try:
-        wanted = parse_uids(pa.array(asked.uids, pa.string()))
+        found = explorer.reader.of_uids(asked.uids)
     except ValueError as cause:
         msg = f"uids: {cause}"
         raise QueryError(msg) from cause
-    near = np.intersect1d(rows, explorer.columns.with_halves(wanted[:, 0]))
-    listed = set(asked.uids)
-    exact = [sample["uid"] in listed for sample in explorer.reader.read(near, ("uid",), ())]
-    return near[np.array(exact, np.bool_)]
+    return np.intersect1d(rows, np.array([row for places in found.values() for row in places], np.int64))
 
 
 def _file(explorer: Explorer, rows: Rows, form: str) -> tuple[bytes, str, str]:
