@@ -141,7 +141,7 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _steps_of(decision: Decision, part: Mapping[str, Any]) -> tuple[Step, ...]:
+def steps_of(decision: Decision, part: Mapping[str, Any]) -> tuple[Step, ...]:
     """The steps that judged a part: in a continuous run those of the part's own calibration."""
     manifest = decision.manifest
     number = part.get("calibration")
@@ -166,7 +166,7 @@ def _explain(decision: Decision, connection: duckdb.DuckDBPyConnection, row: pa.
     if sample["failure"] is not None:
         return Explanation(sample, ())
     part = next(item for item in decision.manifest["parts"] if item["uri"] == sample["shard"])
-    steps = _steps_of(decision, part)
+    steps = steps_of(decision, part)
     columns: Columns = {
         name: flat(row[name]) for name in (*columns_read(steps), "failure") if name in row.column_names
     }

@@ -14,6 +14,7 @@ from curate.explain import (
     Original,
     likeness_words,
     related,
+    steps_of,
     vote_of,
 )
 from curate.explore.explorer import Explorer, count_labels
@@ -27,7 +28,8 @@ def explain_row(explorer: Explorer, row: int) -> Explanation:
     """The explanation of a row of the decision, by its number: the same that `curate explain` gives."""
     decision = explorer.decision
     manifest = decision.manifest
-    steps = explorer.steps
+    part = explorer.columns.parts[int(np.searchsorted(explorer.columns.bounds, row, side="right")) - 1]
+    steps = steps_of(decision, part)
     relations = {step.name: manifest["relations"][step.name] for step in steps if step.rule.relation}
     groups = [*decision.groups(), f"ledger/{decision.ledger}"]
     read = explorer.reader
@@ -41,7 +43,6 @@ def explain_row(explorer: Explorer, row: int) -> Explanation:
         return Explanation(sample, ())
     for step, table in zip(relations, tables[len(groups) :], strict=True):
         columns |= {f"{step}/{name}": flat(table[name]) for name in table.column_names}
-    part = explorer.columns.parts[int(np.searchsorted(explorer.columns.bounds, row, side="right")) - 1]
     columns["shard_number"] = pa.array([part["number"]], pa.int32())
     compared = [step for step in steps if step.name in relations]
     originals = [_original(explorer, step, columns, sample) for step in compared]

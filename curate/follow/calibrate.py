@@ -9,10 +9,9 @@ from typing import Any
 from curate.follow.calibration import (
     Calibration,
     calibration_file,
-    clusters_rows,
     newest_calibration,
-    refuse_continuous,
 )
+from curate.follow.continuing import clusters_rows, refuse_continuous
 from curate.follow.reference import measure_reference
 from curate.pipeline import Flow, Say
 from curate.plan import Plan

@@ -10,7 +10,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from curate.follow.calibrate import calibrate
-from curate.follow.calibration import calibrated_steps
+from curate.follow.continuing import calibrated_steps
 from curate.follow.loop import Follower, FollowOptions, ending_on_signals
 from curate.follow.streaming import StreamFollower
 from curate.plan import make_plan

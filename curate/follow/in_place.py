@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from curate.follow.batch import run_batch
-from curate.follow.calibration import require_calibration
+from curate.follow.continuing import require_calibration
 from curate.follow.ledger import Ledger, decided_shards
 from curate.pipeline import Flow
 from filters.core.errors import StoreLocked

@@ -20,7 +20,8 @@ from typing import Any, ClassVar
 from curate.engine import Engine
 from curate.follow.arrivals import SHARDS_AT_ONCE, Arrivals, Waiting, in_order
 from curate.follow.batch import run_batch
-from curate.follow.calibration import Calibration, calibrated_steps, refuse_continuous, require_calibration
+from curate.follow.calibration import Calibration
+from curate.follow.continuing import calibrated_steps, refuse_continuous, require_calibration
 from curate.follow.ledger import Ledger, committed_batches, done_shards
 from curate.follow.metrics import Page, Process, serve_metrics
 from curate.follow.status import SESSION, committed_calibration, decided_status, with_session

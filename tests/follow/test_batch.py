@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from curate.explain import explain
+from curate.explore.explained import explain_row
+from curate.explore.explorer import Explorer
 from curate.query import open_decision
 from curate.remove.find import Asked
 from curate.report import write_report
@@ -168,6 +170,10 @@ def test_a_sample_is_explained_by_the_calibration_that_judged_it(tmp_path: Path)
     decision = open_decision(Store.at(str(store)))
     assert explain(decision, "00000-003")[0].votes == first.votes
     assert explain(decision, "00002-003")[0].votes[-1].bound != first.votes[-1].bound
+    explorer = Explorer(decision)
+    for key in ("00000-003", "00002-003"):
+        (row,) = explorer.find(key)
+        assert explain_row(explorer, row).votes == explain(decision, key)[0].votes
 
 
 def test_a_report_is_written_of_a_continuous_decision(tmp_path: Path) -> None:
