@@ -46,7 +46,7 @@ class Flow:
     engine: Engine
     say: Say
     decode_threads: int = 2
-    laps: dict[str, float] = field(default_factory=dict)  # seconds of each stage of comparisons
+    laps: dict[str, float] = field(default_factory=dict)  # seconds of measuring and of comparisons
     reports: list[ShardReport] = field(default_factory=list)  # on the shards that were measured
 
     def measure(self, shards: Sequence[Shard]) -> list[ShardReport]:

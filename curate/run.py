@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,14 +71,8 @@ def run_recipe(plan: Plan, options: RunOptions, say: Say) -> RunResult:
     before shards are; WorkerLost; StoreError.
     """
     started = time.time()
-    runner = options.where()
-    runner.check(plan)
-    plan = runner.seen_by_workers(plan)
-    plan.store.prepare()
-    with plan.store.lock(), runner.start(plan.recipe.name) as engine:
-        finish_removals(plan.store)
-        flow = Flow(plan, engine, say, options.decode_threads)
-        clock = Clock()
+    with at_work(plan, options, say) as flow:
+        plan, clock = flow.plan, Clock()
         found = _as_asked(plan, decide_pool(flow, clock))
         ledger = found["ledger"]
         plan.store.folder.write_json("latest.json", {"ledger": ledger})
@@ -85,8 +80,23 @@ def run_recipe(plan: Plan, options: RunOptions, say: Say) -> RunResult:
         check_failures(plan, found)
         _write_outputs(flow, found)
         clock.lap("write")
-        _record(plan, ledger, started, {**clock.seconds, **flow.laps}, options)
+        _record(plan, ledger, started, {**flow.laps, **clock.seconds}, options)
     return RunResult(ledger, found, clock.seconds)
+
+
+@contextmanager
+def at_work(plan: Plan, options: RunOptions, say: Say) -> Iterator[Flow]:
+    """The plan, as workers can follow it, on its started engine; the store is locked and in order.
+
+    Raises: RunnerError before anything is done; StoreError, StoreLocked.
+    """
+    runner = options.where()
+    runner.check(plan)
+    plan = runner.seen_by_workers(plan)
+    plan.store.prepare()
+    with plan.store.lock(), runner.start(plan.recipe.name) as engine:
+        finish_removals(plan.store)
+        yield Flow(plan, engine, say, options.decode_threads)
 
 
 def decide_pool(flow: Flow, clock: Clock) -> dict[str, Any]:

@@ -13,11 +13,10 @@ from curate.follow.calibration import (
 )
 from curate.follow.continuing import clusters_rows, refuse_continuous
 from curate.follow.reference import measure_reference
-from curate.pipeline import Flow, Say
+from curate.pipeline import Say
 from curate.plan import Plan
-from curate.run import Clock, RunOptions, check_failures, decide_pool
+from curate.run import Clock, RunOptions, at_work, check_failures, decide_pool
 from filters.core.errors import StoreError
-from transforms.removal import finish_removals
 
 
 def calibrate(plan: Plan, options: RunOptions, say: Say) -> Calibration:
@@ -26,19 +25,14 @@ def calibrate(plan: Plan, options: RunOptions, say: Say) -> Calibration:
     Raises: RecipeError where the recipe can't be continued; whatever a run raises.
     """
     refuse_continuous(plan)
-    runner = options.where()
-    runner.check(plan)
-    plan = runner.seen_by_workers(plan)
-    plan.store.prepare()
-    with plan.store.lock(), runner.start(plan.recipe.name) as engine:
-        finish_removals(plan.store)
-        manifest = decide_pool(Flow(plan, engine, say, options.decode_threads), Clock())
-        check_failures(plan, manifest)
+    with at_work(plan, options, say) as flow:
+        manifest = decide_pool(flow, Clock())
+        check_failures(flow.plan, manifest)
         if not manifest["rows"]:
             msg = "there is nothing to calibrate on: no shard of the pool has a row"
             raise StoreError(msg)
         say("measuring what drift is compared with")
-        return _keep(plan, manifest)
+        return _keep(flow.plan, manifest)
 
 
 def _keep(plan: Plan, manifest: Mapping[str, Any]) -> Calibration:
