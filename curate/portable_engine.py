@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
+from apache_beam.runners.portability.job_server import ExternalJobServer
 from apache_beam.runners.portability.portable_runner import PortableRunner
 
 from curate.engine import Engine
@@ -19,12 +20,23 @@ from filters.core.errors import RunnerError, WorkerLost
 
 ADDRESS = r"^[^\s/:]+:\d+$|^\[[0-9a-f:]+\]:\d+$"  # host:port, also with an IPv6 address
 ANSWER_SECONDS = 10.0  # that a server has, to take a connection
-SERVER_SECONDS = 30  # that it has between two stages
+SERVER_SECONDS = 30  # that it has before each stage
 ENDING_SECONDS = 1.0  # from when a server's lines close until its process counts as ended
-# Beam's timeout of a job server bounds each call, and the job as a whole: Prism's are cut off by it.
-JOB_SECONDS = 10_000_000
+JOB_SECONDS = 10_000_000  # that a job may take, in calls that wait for it
 # What Prism says of a worker that went away, in the error of the job.
 GONE = ("SDK worker disconnected", "didn't get control connection")
+
+
+class JobRunner(PortableRunner):
+    """Beam's runner, for which a server has SERVER_SECONDS to answer, and a job as long as it takes.
+
+    Beam has one timeout for both: a short one cuts jobs off, a long one waits for a server that died.
+    """
+
+    def create_job_service(self, options: PipelineOptions) -> Any:
+        """The server, once it answers. Raises: grpc.FutureTimeoutError."""
+        endpoint = options.view_as(PortableOptions).job_endpoint
+        return self.create_job_service_handle(ExternalJobServer(endpoint, SERVER_SECONDS).start(), options)
 
 
 @dataclass(frozen=True)
@@ -47,13 +59,7 @@ class PortableEngine(Engine):
     look: Callable[[], str | None] = lambda: None
 
     def runner(self) -> Any:
-        """Beam's runner, once the job server answers; with Beam's one timeout we'd not know a dead one."""
-        with grpc.insecure_channel(self.endpoint) as channel:
-            try:
-                grpc.channel_ready_future(channel).result(timeout=SERVER_SECONDS)
-            except grpc.FutureTimeoutError as cause:
-                raise self.lost(cause) or WorkerLost(str(cause)) from cause
-        return PortableRunner()
+        return JobRunner()
 
     def options(self, stage: str, *, models: bool) -> PipelineOptions:  # noqa: ARG002  (as the base says)
         """The options of one pipeline, all of them Beam's own."""

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import grpc
 
@@ -21,18 +19,19 @@ READERS = (
 )
 
 
-@contextmanager
-def quiet_readers() -> Iterator[None]:
-    """Keeps those threads from printing their error: the pipeline's own says the same, and better."""
+def quiet_readers() -> None:
+    """Keeps those threads from printing their error: the pipeline's own says the same, and better.
+
+    From here on: some end only after the pipeline that they read for.
+    """
     before = threading.excepthook
+    if getattr(before, "quiet", False):
+        return
 
     def hook(ended: threading.ExceptHookArgs) -> None:
         name = ended.thread.name if ended.thread else ""
         if not name.startswith(READERS) or not issubclass(ended.exc_type, grpc.RpcError):
             before(ended)
 
+    hook.quiet = True  # type: ignore[attr-defined]
     threading.excepthook = hook
-    try:
-        yield
-    finally:
-        threading.excepthook = before

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 from pydantic import Field
 
-from curate.engine import Engine
-from curate.plan import Plan
-from curate.portable_engine import ADDRESS, PortableEngine, check_answers
-from curate.reach import check_reach, check_secrets, with_absolute_store
-from curate.reader_threads import quiet_readers
-from curate.runner import Runner
+from curate.job_server import JobServer
+from curate.portable_engine import ADDRESS
 
 
-class Flink(Runner):
+class Flink(JobServer):
     """A Flink cluster, reached through Beam's job server for Flink."""
 
     job_endpoint: str = Field(
@@ -33,11 +27,6 @@ class Flink(Runner):
     max_parallelism: int | None = Field(
         default=None, ge=1, description="Flink's number of key groups; its own choice if not given."
     )
-    lane_shards: int = Field(
-        default=4,
-        ge=1,
-        description="Most shards measured in one go; fewer spread better, more keep models busy.",
-    )
     retries: int = Field(default=3, ge=0, description="How often Flink restarts a job whose worker failed.")
     retry_delay_seconds: int = Field(
         default=10, ge=0, description="How long Flink waits before it restarts one."
@@ -50,28 +39,10 @@ class Flink(Runner):
         default=False, description="Task managers see the same files at the same paths as this machine."
     )
 
-    def check(self, plan: Plan) -> None:
-        check_reach(self.name, plan, shared=self.shared_files)
-        check_secrets(self.name, plan)
-        check_answers(self.name, "job server", self.job_endpoint)
-
-    def seen_by_workers(self, plan: Plan) -> Plan:
-        return with_absolute_store(plan)
-
-    @contextmanager
-    def start(self, title: str) -> Iterator[Engine]:
-        with quiet_readers():
-            yield PortableEngine(
-                self.workers,
-                endpoint=self.job_endpoint,
-                environment=("EXTERNAL", self.worker_pool),
-                lane_shards=self.lane_shards,
-                title=title,
-                more=self.flags(),
-            )
+    def environment(self) -> tuple[str, str]:
+        return "EXTERNAL", self.worker_pool
 
     def flags(self) -> tuple[str, ...]:
-        """Flink's own options, as Beam's job server for Flink names them."""
         flags = [
             f"--parallelism={self.workers}",
             f"--number_of_execution_retries={self.retries}",

@@ -87,8 +87,8 @@ class Local(Runner):
         if not self.devices:
             yield Engine(self.workers)
             return
-        with quiet_readers():
-            yield ProcessEngine(self.workers, devices=self.devices)
+        quiet_readers()
+        yield ProcessEngine(self.workers, devices=self.devices)
 
 
 @dataclass(frozen=True)

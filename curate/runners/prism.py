@@ -66,8 +66,8 @@ class Prism(Runner):
 
     @contextmanager
     def start(self, title: str) -> Iterator[Engine]:
+        quiet_readers()
         with contextlib.ExitStack() as stack:
-            stack.enter_context(quiet_readers())
             server = stack.enter_context(running_prism(find_prism(self.binary)))
             pool = self.worker_pool or stack.enter_context(worker_threads())
             yield PortableEngine(
