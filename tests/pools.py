@@ -53,6 +53,17 @@ def write_tar(path: Path, members: Sequence[Member], *, end: bool = True) -> Pat
     return path
 
 
+def photo_shards(folder: Path, numbers: Sequence[int], rows: int) -> Path:
+    """Tars of so many good samples each, every picture twice; returns the folder."""
+    for number in numbers:
+        members: list[Member] = []
+        for at in range(rows):
+            caption = f"a picture number {at // 2}"
+            members += sample(f"{number}{at}", photo(100 * number + at // 2), caption)
+        write_tar(folder / f"{number:05d}.tar", members)
+    return folder
+
+
 def broken_pool(folder: Path) -> dict[str, int]:
     """Three tars with every way in which a sample can fail, among good ones; code -> rows.
 

@@ -13,36 +13,28 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
 from curate.run import RunOptions, run_recipe
-from curate.runner import Runner
-from curate.runners.local import Local
-from curate.runners.prism import Prism
+from curate.runner import find_runner
 from filters.core.errors import WorkerLost
-from tests.end_to_end.test_killed_runs import Driver
+from tests.dying import Forks
+from tests.end_to_end.test_killed_runs import run
 from tests.engines import prism_program
-from tests.pools import photo, sample, write_tar
+from tests.pools import photo_shards
 from tests.running import EVERYDAY, curate, files_of, plan_of
 
 KILLS = int(os.environ.get("CURATE_KILLS", "5"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
+How = tuple[str, dict[str, Any], str]  # a runner, its options, a sign of the processes that are killed
+
 
 @pytest.fixture
 def pool(tmp_path: Path) -> Path:
-    for number in range(6):
-        members = [
-            member
-            for at in range(12)
-            for member in sample(
-                f"{number}{at}", photo(100 * number + at // 2), f"a picture number {at // 2}"
-            )
-        ]
-        write_tar(tmp_path / "pool" / f"{number:05d}.tar", members)
-    return tmp_path / "pool"
+    return photo_shards(tmp_path / "pool", range(6), rows=12)
 
 
 def victims(sign: str) -> list[int]:
@@ -84,70 +76,65 @@ class Killer:
             self.killed = True
 
 
-def hunt(runner: Runner, sign: str, kills: int, pool: Path, folder: Path) -> tuple[int, int]:
-    """Kills so often, then lets the run end; (how many kills it took, how many ended their run)."""
-    chance = random.Random(sign)  # noqa: S311  (moments, not secrets)
-    started = time.monotonic()
-    run_recipe(plan_of(EVERYDAY, pool, folder / "whole"), RunOptions(runner=runner), lambda _: None)
-    seconds = time.monotonic() - started
-    hit, ended, runs = 0, 0, 0
-    store = folder / "store-0"
-    while hit < kills:
-        runs += 1
-        assert runs <= 5 * kills, "the kills come too late to hit"
-        with Killer(sign, chance.uniform(0, 0.8 * seconds)) as killer:
-            try:
-                run_recipe(plan_of(EVERYDAY, pool, store), RunOptions(runner=runner), lambda _: None)
-            except WorkerLost:
-                assert killer.killed, "nobody was killed"
-                ended += 1
-                done = False
-            else:
-                done = True
-        hit += killer.killed
-        if done:
-            assert_whole(store, pool, folder)
-            store = folder / f"store-{runs}"
-    run_recipe(plan_of(EVERYDAY, pool, store), RunOptions(runner=runner), lambda _: None)
-    assert_whole(store, pool, folder)
-    return hit, ended
+def hunted(pool: str, store: str, how: How, after: float) -> list[bool]:
+    """One run in which a process is killed; whether one was, and whether that ended the run."""
+    runner, options, sign = how
+    work = RunOptions(runner=find_runner(runner)(**options))
+    with Killer(sign, after) as killer:
+        try:
+            run_recipe(plan_of(EVERYDAY, pool, store), work, lambda _: None)
+        except WorkerLost:
+            assert killer.killed, "nobody was killed"
+            return [True, True]
+    return [killer.killed, False]
 
 
-def assert_whole(store: Path, pool: Path, folder: Path) -> None:
-    if not (folder / "unbroken").exists():
-        curate(EVERYDAY, pool, folder / "unbroken")
-    assert files_of(store) == files_of(folder / "unbroken")
+def hunt(pool: Path, folder: Path, how: How, kills: int, *, ending: bool) -> None:
+    """Kills until so many processes are hit, or so many runs ended by that, then lets the run end."""
+    chance = random.Random(how[0])  # noqa: S311  (moments, not secrets)
+    curate(EVERYDAY, pool, folder / "unbroken")
+    unbroken = files_of(folder / "unbroken")
+    with Forks(hunted, folder) as forks:
+        whole = forks(pool, folder / "whole", how, 1e9)
+        assert files_of(folder / "whole") == unbroken
+        hits = runs = 0
+        store = folder / "store-0"
+        while hits < kills:
+            runs += 1
+            assert runs <= 5 * kills + 5, "the kills come too late to hit"
+            killed, ended = forks(pool, store, how, chance.uniform(0, 0.8 * whole.seconds)).result
+            hits += ended if ending else killed
+            if not ended:
+                assert files_of(store) == unbroken
+                store = folder / f"store-{runs}"
+        forks(pool, store, how, 1e9)
+        assert files_of(store) == unbroken
 
 
-def test_a_run_killed_at_random_moments(pool: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    driver = Driver(tmp_path, EVERYDAY, str(pool))
-    request.addfinalizer(driver.close)
-    status, seconds = driver.run(tmp_path / "unbroken")
-    assert status == 0
-    unbroken = files_of(tmp_path / "unbroken")
+def test_a_run_killed_at_random_moments(pool: Path, tmp_path: Path) -> None:
     chance = random.Random(7)  # noqa: S311  (moments, not secrets)
-    hit = runs = 0
-    store = tmp_path / "store-0"
-    while hit < KILLS * 3 // 5:
-        runs += 1
-        status, _ = driver.run(store, kill_after=chance.uniform(0.05, seconds))
-        hit += status == signal.SIGKILL
-        if status == 0:
-            assert files_of(store) == unbroken
-            store = tmp_path / f"store-{runs}"
-        assert runs <= 4 * KILLS, "the kills come too late to hit"
-    assert driver.run(store)[0] == 0
-    assert files_of(store) == unbroken
+    with Forks(run, tmp_path) as forks:
+        whole = forks(pool, tmp_path / "unbroken")
+        unbroken = files_of(tmp_path / "unbroken")
+        hits = runs = 0
+        store = tmp_path / "store-0"
+        while hits < KILLS * 3 // 5:
+            runs += 1
+            assert runs <= 4 * KILLS, "the kills come too late to hit"
+            killed = forks(pool, store, kill_after=chance.uniform(0.05, whole.seconds)).killed
+            hits += killed
+            if not killed:
+                assert files_of(store) == unbroken
+                store = tmp_path / f"store-{runs}"
+        assert not forks(pool, store).killed
+        assert files_of(store) == unbroken
 
 
 def test_a_worker_killed_at_random_moments(pool: Path, tmp_path: Path) -> None:
-    runner = Local(devices=("cpu", "cpu"), workers=2)
-    hit, _ = hunt(runner, "curate.worker_main", KILLS // 5, pool, tmp_path)
-    assert hit == KILLS // 5
+    how = ("local", {"devices": ["cpu", "cpu"], "workers": 2}, "curate.worker_main")
+    hunt(pool, tmp_path, how, KILLS // 5, ending=False)
 
 
 def test_prism_killed_at_random_moments(pool: Path, tmp_path: Path) -> None:
     program = prism_program()
-    hit, ended = hunt(Prism(binary=program, workers=2), program, KILLS // 5, pool, tmp_path)
-    assert hit == KILLS // 5
-    assert ended > 0
+    hunt(pool, tmp_path, ("prism", {"binary": program, "workers": 2}, program), KILLS // 5, ending=True)
