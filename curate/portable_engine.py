@@ -21,6 +21,7 @@ from filters.core.errors import RunnerError, WorkerLost
 ADDRESS = r"^[^\s/:]+:\d+$|^\[[0-9a-f:]+\]:\d+$"  # host:port, also with an IPv6 address
 ANSWER_SECONDS = 10.0  # that a server has, to take a connection
 SERVER_SECONDS = 30  # that it has before each stage
+TRY_SECONDS = 2  # between two looks at whether it still runs
 ENDING_SECONDS = 1.0  # from when a server's lines close until its process counts as ended
 JOB_SECONDS = 10_000_000  # that a job may take, in calls that wait for it
 # What Prism says of a worker that went away, in the error of the job.
@@ -33,10 +34,22 @@ class JobRunner(PortableRunner):
     Beam has one timeout for both: a short one cuts jobs off, a long one waits for a server that died.
     """
 
+    def __init__(self, look: Callable[[], str | None]) -> None:
+        super().__init__()
+        self._look = look
+
     def create_job_service(self, options: PipelineOptions) -> Any:
         """The server, once it answers. Raises: grpc.FutureTimeoutError."""
         endpoint = options.view_as(PortableOptions).job_endpoint
-        return self.create_job_service_handle(ExternalJobServer(endpoint, SERVER_SECONDS).start(), options)
+        ends = time.monotonic() + SERVER_SECONDS
+        while True:
+            try:
+                return self.create_job_service_handle(
+                    ExternalJobServer(endpoint, TRY_SECONDS).start(), options
+                )
+            except grpc.FutureTimeoutError:
+                if self._look() is not None or time.monotonic() >= ends:
+                    raise
 
 
 @dataclass(frozen=True)
@@ -59,7 +72,7 @@ class PortableEngine(Engine):
     look: Callable[[], str | None] = lambda: None
 
     def runner(self) -> Any:
-        return JobRunner()
+        return JobRunner(self.look)
 
     def options(self, stage: str, *, models: bool) -> PipelineOptions:  # noqa: ARG002  (as the base says)
         """The options of one pipeline, all of them Beam's own."""

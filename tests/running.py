@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,11 @@ def files_of(store: Path) -> dict[str, bytes]:
     """Every file of a store with its bytes, without what differs from run to run."""
     found = {str(path.relative_to(store)): path for path in sorted(store.rglob("*")) if path.is_file()}
     return {name: path.read_bytes() for name, path in found.items() if not name.startswith(UNREPEATABLE)}
+
+
+def unlike(found: Mapping[str, bytes], wanted: Mapping[str, bytes]) -> list[str]:
+    """The names of files that are not the same bytes in both, or only in one."""
+    return sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
 
 
 def ask(store: str | Path | Store, sql: str, ledger: str | None = None) -> list[dict[str, Any]]:

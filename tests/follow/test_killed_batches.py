@@ -15,7 +15,7 @@ import pytest
 
 from tests.dying import Forks
 from tests.follow.following import PLAIN, calibrated, curated_uids, follow, make_pool, manifest_of
-from tests.running import ask, files_of
+from tests.running import ask, files_of, unlike
 
 
 def two_batches(pool: str, store: str) -> None:
@@ -79,7 +79,7 @@ def test_killed_batches_go_on_to_the_same_bytes(tmp_path: Path) -> None:
             store = fresh(empty)
             assert forks(pool, store, die_at=at).killed
             assert not forks(pool, store).killed
-            assert bytes_of(store) == unbroken, f"killed at {whole.commits[at]}"
+            assert not unlike(bytes_of(store), unbroken), f"killed at {whole.commits[at]}"
             kept = [row["uid"] for row in ask(store, "SELECT uid FROM samples WHERE verdict = 'keep'")]
             assert curated_uids(store, ledger) == dict.fromkeys(kept, 1)
 
