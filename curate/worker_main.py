@@ -1,15 +1,25 @@
-"""A local worker process: `python -m curate.worker_main ADDRESS WORKER_ID LAUNCHER LOG_LEVEL`."""
+"""Local worker processes: `python -m curate.worker_main LAUNCHER` forks one for each that is ordered.
+
+Forks, since a worker of its own would spend seconds on importing Beam before every stage. Nothing
+here touches a device or opens a line before it forks. `curate.worker_starter` is the other side.
+"""
 
 # Beam's calls have no annotations:
 # mypy: allow-untyped-calls
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import select
+import signal
 import sys
 import threading
 import time
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
     DATA_BUFFER_TIME_LIMIT_MS,
@@ -19,18 +29,17 @@ from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
 )
 from apache_beam.runners.worker.sdk_worker import SdkHarness
 
+import curate.pipeline  # noqa: F401  (imports what the steps need, once for all workers)
 from curate.logs import set_up_logs
 
-PARENT_SECONDS = 0.5  # between looks at whether the launcher still lives
+PARENT_SECONDS = 0.5  # between looks at whether the parent still lives
+ORDERS, ERRORS = 0, 2  # file descriptors
 
 
-def main(address: str, worker: str, launcher: str, level: str) -> None:
-    """Works for the runner at this address until it says that nothing is left.
-
-    launcher: the process that started this one; level: of the log, as a number.
-    """
-    set_up_logs(verbose=int(level) <= logging.INFO)
-    threading.Thread(target=_end_with, args=(int(launcher),), name="parent", daemon=True).start()
+def work(address: str, worker: str, level: int) -> None:
+    """Works for the runner at this address until it says that nothing is left; level: of the log."""
+    set_up_logs(verbose=level <= logging.INFO)
+    threading.Thread(target=_end_with, args=(os.getppid(),), name="parent", daemon=True).start()
     SdkHarness(
         address,
         worker_id=worker,
@@ -45,6 +54,95 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(PARENT_SECONDS)
     os._exit(1)
+
+
+@dataclass
+class Server:
+    """Forks workers and tells when they end, until its launcher is done or has ended.
+
+    Orders and answers are lines of JSON: {"start": key, "place": arguments of `work`, "environment":
+    variables} and {"kill": key}; {"key": key, "process": id} and {"key": key, "code": exit code}.
+
+    Attributes:
+        launcher: the process that gives the orders.
+        answers: the file descriptor that answers go to.
+        workers: process -> key of those that have not ended.
+    """
+
+    launcher: int
+    answers: int
+    workers: dict[int, int] = field(default_factory=dict)
+
+    def serve(self) -> None:
+        """Does what it is told."""
+        woken, wake = os.pipe()
+        os.set_blocking(wake, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides what an interrupt ends
+        begun = b""
+        while os.getppid() == self.launcher:
+            ready, _, _ = select.select([ORDERS, woken], [], [], PARENT_SECONDS)
+            if woken in ready:
+                os.read(woken, 4096)
+                self._bury()
+            if ORDERS in ready:
+                read = os.read(ORDERS, 65536)
+                if not read:
+                    break
+                *orders, begun = (begun + read).split(b"\n")
+                for order in orders:
+                    self._do(json.loads(order))
+        for process in self.workers:
+            os.kill(process, signal.SIGKILL)
+
+    def _bury(self) -> None:
+        while self.workers:
+            process, status = os.waitpid(-1, os.WNOHANG)
+            if process == 0:
+                return
+            self._tell(key=self.workers.pop(process), code=os.waitstatus_to_exitcode(status))
+
+    def _do(self, order: dict[str, Any]) -> None:
+        if "kill" in order:
+            for process in [one for one, key in self.workers.items() if key == order["kill"]]:
+                os.kill(process, signal.SIGKILL)
+            return
+        process = os.fork()
+        if process == 0:
+            os.close(self.answers)
+            _become_worker(order)
+        self.workers[process] = order["start"]
+        self._tell(key=order["start"], process=process)
+
+    def _tell(self, **answer: int) -> None:
+        os.write(self.answers, json.dumps(answer).encode() + b"\n")
+
+
+def _become_worker(order: dict[str, Any]) -> NoReturn:
+    code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), ORDERS)
+        os.environ.update(order["environment"])
+        work(*order["place"])
+        code = 0
+    except BaseException:  # noqa: BLE001  (said, and nothing of the server goes on here)
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def main(launcher: str) -> None:
+    """Serves the launcher; what workers print goes to where errors go."""
+    # Python warns of forks beside threads; the only ones are numpy's, which it ends and starts itself.
+    warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+    answers = os.dup(1)
+    os.dup2(ERRORS, 1)
+    Server(int(launcher), answers).serve()
 
 
 if __name__ == "__main__":

@@ -10,11 +10,8 @@ answer does. So a request to a worker that has ended is answered here, with an e
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Sequence
@@ -30,6 +27,7 @@ from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
 )
 from apache_beam.transforms import environments
 
+from curate.worker_starter import WorkerProcess, WorkerStarter
 from filters.core.errors import WorkerLost
 
 logger = logging.getLogger("curate.workers")
@@ -41,13 +39,14 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 class ProcessEnvironment(environments.Environment):
     """Tells FnApiRunner to start workers as processes, one device each, in turn."""
 
-    def __init__(self, devices: Sequence[str]) -> None:
+    def __init__(self, devices: Sequence[str], starter: WorkerStarter) -> None:
         super().__init__(environments.python_sdk_capabilities())
-        self._payload = json.dumps({"crew": uuid.uuid4().hex, "devices": list(devices)})
+        self._key = uuid.uuid4().hex
+        _crews[self._key] = Crew(tuple(devices), starter)
 
     def to_runner_api_parameter(self, context: Any) -> tuple[str, bytes]:  # noqa: ARG002  (Beam's)
         """The name of this kind of environment, and what its handler needs."""
-        return URN, self._payload.encode()
+        return URN, self._key.encode()
 
 
 @dataclass
@@ -55,6 +54,7 @@ class Crew:
     """The workers of one pipeline; when one is lost, all their requests are answered with an error."""
 
     devices: tuple[str, ...]
+    starter: WorkerStarter
     members: list[ProcessHandler] = field(default_factory=list)
     lost: str | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -76,7 +76,6 @@ class Crew:
 
 
 _crews: dict[str, Crew] = {}
-_crews_lock = threading.Lock()
 
 
 class Line:
@@ -124,35 +123,25 @@ class ProcessHandler(GrpcWorkerHandler):
     def __init__(self, payload: bytes, state: Any, provision_info: Any, grpc_server: Any) -> None:
         super().__init__(state, provision_info, grpc_server)
         self.control_conn = Line(self.control_conn)
-        found = json.loads(payload)
-        self._key = found["crew"]
-        with _crews_lock:
-            self._crew = _crews.setdefault(self._key, Crew(tuple(found["devices"])))
+        self._key = payload.decode()
+        self._crew = _crews[self._key]
         self._number = self._crew.join(self)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._worker: WorkerProcess | None = None
         self._stopping = threading.Event()
 
     def start_worker(self) -> None:
         """Starts the process and the watch over it."""
         level = logging.getLogger("curate").getEffectiveLevel()
-        place = [self.control_address, self.worker_id, str(os.getpid()), str(level)]
-        command = [sys.executable, "-m", "curate.worker_main", *place]
-        self._process = subprocess.Popen(  # noqa: S603  (this program itself)
-            command, env={**os.environ, **device_environment(self._device)}
-        )
+        place = (str(self.control_address), str(self.worker_id), level)
+        self._worker = self._crew.starter.start(place, device_environment(self._device))
         threading.Thread(target=self._watch, name=f"watch-{self.worker_id}", daemon=True).start()
 
     def stop_worker(self) -> None:
         """Waits for the process to end; not long, and not at all once the work is lost."""
         self._stopping.set()
-        if self._process is not None:
-            try:
-                self._process.wait(0 if self._crew.lost else STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        with _crews_lock:
-            _crews.pop(self._key, None)
+        if self._worker is not None and not self._worker.ended.wait(0 if self._crew.lost else STOP_SECONDS):
+            self._crew.starter.kill(self._worker)
+        _crews.pop(self._key, None)
 
     def close(self) -> None:
         """Ends the worker; of one that is lost, Beam's own lines only say again that they broke."""
@@ -170,14 +159,15 @@ class ProcessHandler(GrpcWorkerHandler):
         return self._crew.devices[self._number % len(self._crew.devices)]
 
     def _watch(self) -> None:
-        if self._process is None:
+        if self._worker is None:
             return
-        code = self._process.wait()
+        self._worker.ended.wait()
         if self._stopping.is_set():
             return
+        code = self._worker.code
         how = f"was killed (signal {-code})" if code < 0 else f"ended with code {code}"
         self._crew.report(
-            f"worker {self._number} ({self._device}, process {self._process.pid}) {how} before its work "
+            f"worker {self._number} ({self._device}, process {self._worker.process}) {how} before its work "
             "was done: run again, what is done stays done; if it ran out of memory, use fewer workers"
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
@@ -16,6 +16,7 @@ from curate.engine import Engine
 from curate.plan import Plan
 from curate.reader_threads import quiet_readers
 from curate.runner import Runner
+from curate.worker_starter import WorkerStarter
 from filters.core.errors import RunnerError, WorkerLost
 
 BROKEN = "Channel closed prematurely"  # what Beam says of a line that a process left
@@ -88,7 +89,8 @@ class Local(Runner):
             yield Engine(self.workers)
             return
         quiet_readers()
-        yield ProcessEngine(self.workers, devices=self.devices)
+        with WorkerStarter() as starter:
+            yield ProcessEngine(self.workers, devices=self.devices, starter=starter)
 
 
 @dataclass(frozen=True)
@@ -97,16 +99,18 @@ class ProcessEngine(Engine):
 
     Attributes:
         devices: dealt out to the workers in turn.
+        starter: starts the worker processes of every stage.
     """
 
     outlives_workers: ClassVar[bool] = True
 
     devices: tuple[str, ...] = ("cpu",)
+    starter: WorkerStarter = field(kw_only=True, compare=False)
 
     def runner(self) -> Any:
         from curate.worker_processes import ProcessEnvironment  # noqa: PLC0415  (needed for processes alone)
 
-        return FnApiRunner(default_environment=ProcessEnvironment(self.devices))
+        return FnApiRunner(default_environment=ProcessEnvironment(self.devices, self.starter))
 
     def options(self, stage: str, *, models: bool) -> PipelineOptions:
         options = super().options(stage, models=models)

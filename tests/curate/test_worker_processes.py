@@ -20,8 +20,9 @@ from apache_beam.portability.api import beam_fn_api_pb2
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import ControlConnection
 
 from curate.run import RunOptions, run_recipe
-from curate.runners.local import Local, ProcessEngine
+from curate.runners.local import Local
 from curate.worker_processes import Line, device_environment
+from curate.worker_starter import WorkerStarter
 from filters.core.errors import PoolError, WorkerLost
 from tests.curate.test_engine import FailAt
 from tests.running import curate, files_of, plan_of
@@ -68,6 +69,11 @@ def wait_until(done: object, what: str) -> None:
         time.sleep(0.1)
 
 
+def parent_of(process: int) -> int:
+    """The process that started one."""
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def runs(process: int) -> bool:
     """Whether a process exists and is no zombie."""
     try:
@@ -85,16 +91,20 @@ def test_processes_give_the_bytes_that_one_thread_gives(small_pool: Path, tmp_pa
 
 
 def test_every_worker_is_a_process_that_sees_its_device(tmp_path: Path) -> None:
-    with ProcessEngine(2, devices=("cuda:3", "cpu")).pipeline("test") as pipeline:
-        _ = pipeline | "Note" >> ProcessEngine(2).spread([1, 2], WriteDevice(tmp_path))
+    runner = Local(devices=("cuda:3", "cpu"), workers=2)
+    with runner.start("test") as engine, engine.pipeline("test") as pipeline:
+        _ = pipeline | "Note" >> engine.spread([1, 2], WriteDevice(tmp_path))
     notes = [path.read_text().split(" ") for path in sorted(tmp_path.glob("*.txt"))]
     assert sorted(seen for _, seen in notes) == ["", "3"]
     assert len({process for process, _ in notes} | {str(os.getpid())}) == 3
 
 
 def test_the_error_of_a_step_in_a_process_is_the_error_of_the_run() -> None:
-    engine = ProcessEngine(2)
-    with pytest.raises(PoolError, match=r"^no image column$"), engine.pipeline("test") as pipeline:
+    with (
+        pytest.raises(PoolError, match=r"^no image column$"),
+        Local(devices=("cpu",), workers=2).start("test") as engine,
+        engine.pipeline("test") as pipeline,
+    ):
         _ = pipeline | "Fail" >> engine.spread([1, 2, 3], FailAt(PoolError("no image column")))
 
 
@@ -126,20 +136,49 @@ def test_a_killed_worker_ends_the_run_at_once(tmp_path: Path) -> None:
         assert not runs(int(path.name)), "the other worker was left behind"
 
 
-def test_a_worker_ends_with_its_launcher() -> None:
-    start = (
-        "import os, subprocess, sys, time; "
-        "place = ['localhost:1', 'w', str(os.getpid()), '40']; "
-        "worker = subprocess.Popen([sys.executable, '-m', 'curate.worker_main', *place]); "
-        "print(worker.pid, flush=True); time.sleep(600)"
-    )
-    with subprocess.Popen([sys.executable, "-c", start], stdout=subprocess.PIPE, text=True) as launcher:
+LAUNCHER = """\
+import time
+from curate.worker_starter import WorkerStarter
+with WorkerStarter() as starter:
+    worker = starter.start(["localhost:1", "w", 40], {})
+    while not worker.process:
+        time.sleep(0.1)
+    print(worker.process, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_workers_end_with_their_launcher() -> None:
+    with subprocess.Popen([sys.executable, "-c", LAUNCHER], stdout=subprocess.PIPE, text=True) as launcher:
         assert launcher.stdout is not None
         worker = int(launcher.stdout.readline())
+        left = [worker, parent_of(worker)]
         time.sleep(1)
-        assert runs(worker)
+        assert all(map(runs, left))
         launcher.kill()
-        wait_until(lambda: not runs(worker), "the worker lives on")
+        wait_until(lambda: not any(map(runs, left)), "a worker or its server lives on")
+
+
+def test_workers_end_with_the_run_and_by_force() -> None:
+    with WorkerStarter() as starter:
+        first, second = (starter.start(["localhost:1", name, 40], {}) for name in "ab")
+        starter.kill(first)
+        assert first.code == -signal.SIGKILL
+        assert runs(second.process)
+    assert not runs(second.process)
+    assert second.ended.wait(SECONDS)
+
+
+def test_a_server_of_workers_that_died_counts_as_the_end_of_its_workers() -> None:
+    with WorkerStarter() as starter:
+        first = starter.start(["localhost:1", "a", 40], {})
+        wait_until(lambda: first.process, "the worker")
+        os.kill(parent_of(first.process), signal.SIGKILL)
+        second = starter.start(["localhost:1", "b", 40], {})
+        for worker in (first, second):
+            assert worker.ended.wait(SECONDS)
+            assert worker.code == -signal.SIGKILL
+    wait_until(lambda: not runs(first.process), "the worker lives on")
 
 
 @pytest.mark.parametrize(

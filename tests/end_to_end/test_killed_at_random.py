@@ -29,7 +29,8 @@ from tests.running import EVERYDAY, curate, files_of, plan_of, unlike
 KILLS = int(os.environ.get("CURATE_KILLS", "5"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-How = tuple[str, dict[str, Any], str]  # a runner, its options, a sign of the processes that are killed
+# A runner, its options, and what is killed: a sign in the command line, and the generation.
+How = tuple[str, dict[str, Any], str, int]
 
 
 @pytest.fixture
@@ -37,20 +38,22 @@ def pool(tmp_path: Path) -> Path:
     return photo_shards(tmp_path / "pool", range(6), rows=12)
 
 
-def victims(sign: str) -> list[int]:
-    """This process's children whose command line holds the sign."""
-    listed = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True, check=True
-    )
-    return [int(line.split()[0]) for line in listed.stdout.splitlines() if sign in line]
+def victims(sign: str, generation: int) -> list[int]:
+    """This process's children (generation 1) or theirs (2) whose command line holds the sign."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
+    found = [(*map(int, line.split()[:2]), line) for line in listed.stdout.splitlines()]
+    parents = {os.getpid()}
+    for _ in range(generation):
+        parents = {process for process, parent, line in found if parent in parents and sign in line}
+    return sorted(parents)
 
 
 class Killer:
-    """Kills one process during a run, so many seconds after the first with this sign is there."""
+    """Kills one process during a run, so many seconds after the first of its kind is there."""
 
-    def __init__(self, sign: str, after: float) -> None:
+    def __init__(self, sign: str, generation: int, after: float) -> None:
         self.killed = False
-        self._sign, self._after = sign, after
+        self._of, self._after = (sign, generation), after
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._kill)
 
@@ -63,13 +66,13 @@ class Killer:
         self._thread.join()
 
     def _kill(self) -> None:
-        while not victims(self._sign) and not self._over.wait(0.1):
+        while not victims(*self._of) and not self._over.wait(0.1):
             pass
         ends = time.monotonic() + self._after
         while time.monotonic() < ends and not self._over.wait(0.05):
             pass
         # Processes of one stage end before those of the next begin; the first that is there is taken.
-        while not (found := victims(self._sign)) and not self._over.wait(0.05):
+        while not (found := victims(*self._of)) and not self._over.wait(0.05):
             pass
         if found and not self._over.is_set():
             os.kill(found[-1], signal.SIGKILL)
@@ -78,9 +81,9 @@ class Killer:
 
 def hunted(pool: str, store: str, how: How, after: float) -> list[bool]:
     """One run in which a process is killed; whether one was, and whether that ended the run."""
-    runner, options, sign = how
+    runner, options, *what = how
     work = RunOptions(runner=find_runner(runner)(**options))
-    with Killer(sign, after) as killer:
+    with Killer(*what, after) as killer:
         try:
             run_recipe(plan_of(EVERYDAY, pool, store), work, lambda _: None)
         except WorkerLost:
@@ -131,10 +134,10 @@ def test_a_run_killed_at_random_moments(pool: Path, tmp_path: Path) -> None:
 
 
 def test_a_worker_killed_at_random_moments(pool: Path, tmp_path: Path) -> None:
-    how = ("local", {"devices": ["cpu", "cpu"], "workers": 2}, "curate.worker_main")
+    how = ("local", {"devices": ["cpu", "cpu"], "workers": 2}, "curate.worker_main", 2)
     hunt(pool, tmp_path, how, KILLS // 5, ending=False)
 
 
 def test_prism_killed_at_random_moments(pool: Path, tmp_path: Path) -> None:
     program = prism_program()
-    hunt(pool, tmp_path, ("prism", {"binary": program, "workers": 2}, program), KILLS // 5, ending=True)
+    hunt(pool, tmp_path, ("prism", {"binary": program, "workers": 2}, program, 1), KILLS // 5, ending=True)

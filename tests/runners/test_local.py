@@ -39,7 +39,8 @@ def test_every_device_gets_a_process() -> None:
     assert isinstance(runner, Local)
     assert runner.devices == ("cuda:0", "cuda:1")
     with runner.start("t") as engine:
-        assert engine == ProcessEngine(2, devices=("cuda:0", "cuda:1"))
+        assert isinstance(engine, ProcessEngine)
+        assert (engine.workers, engine.devices) == (2, ("cuda:0", "cuda:1"))
     assert load_runner("local", None, {"devices": "all"}) == runner
 
 
