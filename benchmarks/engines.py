@@ -6,6 +6,7 @@ import os
 import statistics
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from benchmarks.section import Section
 from benchmarks.timing import spread, stopwatch, take_turns
 
 LOCAL, PRISM = 1.8, 0.8
-ONE, TWO, ELSEWHERE = "local, 1 worker", "local, 2 workers", "Prism, 2 worker processes"
+ONE, TWO = "local, 1 worker", "local, 2 workers, threads"
+PROCESSES, ELSEWHERE = "local, 2 workers, `--devices cpu`", "Prism, 2 worker processes"
+APART = "two programs, half the shards each"
 
 
 def run(*, small: bool) -> Section:
@@ -30,19 +33,20 @@ def run(*, small: bool) -> Section:
         found = call_fresh(measured, torch_threads=1, folder=str(folder), tars=pool, rounds=rounds).value
     seconds, busy = found["seconds"], found["busy"]
     middle = {side: statistics.median(taken) for side, taken in seconds.items()}
-    local, prism = middle[ONE] / middle[TWO], middle[TWO] / middle[ELSEWHERE]
+    times = {side: middle[ONE] / taken for side, taken in middle.items()}
+    local, prism = max(times[TWO], times[PROCESSES]), middle[TWO] / middle[ELSEWHERE]
     count = shards * images
     return Section(
         name="engines",
         measured=(
             f"the measuring stage over {shards} shards of {images} photographs, all automatic measures, no "
-            f"model, one decode thread for each worker, {cores()} cores; Prism: its start, and that of the "
-            "workers, included"
+            f"model, one decode thread for each worker, {cores()} cores; the start of Prism and of worker "
+            "processes included, that of the two programs not"
         ),
         against="each other, by turns",
-        columns=("engine", "seconds", "images per second", "cores busy"),
+        columns=("engine", "seconds", "images per second", "times one worker", "cores busy"),
         rows=[
-            [side, spread(taken), f"{count / middle[side]:,.0f}", busy.get(side, "-")]
+            [side, spread(taken), f"{count / middle[side]:,.0f}", f"{times[side]:.2f}", busy.get(side, "-")]
             for side, taken in seconds.items()
         ],
         met=[
@@ -55,8 +59,9 @@ def run(*, small: bool) -> Section:
         remarks=[
             "Seconds: median (least to greatest). Cores busy: of the one process that works.",
             (
-                "Local workers are threads of one process: they share Python's lock, and one of them alone "
-                "keeps more than a core busy."
+                "Threads share Python's lock, which Pillow keeps while it resizes and converts; processes "
+                "do not. Two programs that know nothing of each other are what the machine has to give: one "
+                "worker alone keeps more than a core busy."
             ),
         ],
     )
@@ -81,13 +86,36 @@ def measured(folder: str, tars: list[str], rounds: int) -> dict[str, Any]:
             busy[name] = f"{watch.processor / watch.wall:.2f}"
         return watch.wall
 
+    def apart() -> float:
+        stores = [str(Path(folder) / f"store-{next(number)}") for _ in range(2)]
+        with ThreadPoolExecutor(2) as pair:
+            return max(pair.map(half, stores, [tars[::2], tars[1::2]]))
+
     with worker_pool() as address:
         sides = {
             ONE: lambda: side(Local(workers=1), ONE),
             TWO: lambda: side(Local(workers=2), TWO),
+            PROCESSES: lambda: side(Local(devices=("cpu",), workers=2)),
             ELSEWHERE: lambda: side(Prism(worker_pool=address, workers=2)),
+            APART: apart,
         }
         return {"seconds": take_turns(sides, rounds), "busy": busy}
+
+
+def half(store: str, tars: list[str]) -> float:
+    """Seconds of measuring in a program of its own."""
+    return float(call_fresh(alone, torch_threads=1, store=store, tars=tars).value)
+
+
+def alone(store: str, tars: list[str]) -> float:
+    """Seconds of measuring with one local worker."""
+    from curate.engine import Engine
+    from curate.pipeline import Flow
+
+    plan = image_plan(Path(store), [Path(tar) for tar in tars], None)
+    with stopwatch() as watch:
+        Flow(plan, Engine(), silent, 1).measure(plan.to_measure())
+    return watch.wall
 
 
 @contextmanager

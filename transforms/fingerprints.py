@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from pathlib import Path
+from typing import IO
 
 import xxhash
 
@@ -19,11 +20,17 @@ def fingerprint(content: object) -> str:
 
 def file_fingerprint(path: Path) -> str:
     """32 hex digits that name the file's bytes (xxh3-128)."""
-    digest = xxhash.xxh3_128()
     with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return stream_fingerprint(stream)[0]
+
+
+def stream_fingerprint(stream: IO[bytes]) -> tuple[str, int]:
+    """What `file_fingerprint` says of the bytes that are left to read, and how many they are."""
+    digest, size = xxhash.xxh3_128(), 0
+    while chunk := stream.read(CHUNK_BYTES):
+        digest.update(chunk)
+        size += len(chunk)
+    return digest.hexdigest(), size
 
 
 def weights_fingerprint(path: Path) -> str:

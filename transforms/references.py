@@ -13,14 +13,13 @@ from typing import IO, Any
 import braceexpand
 import fsspec
 import numpy as np
-import xxhash
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
 from filters.core.catalogue import nearest
 from filters.core.errors import RecipeError
-from transforms.fingerprints import CHUNK_BYTES, weights_fingerprint
+from transforms.fingerprints import stream_fingerprint, weights_fingerprint
 from transforms.storage import redact
 
 PIECE_ROWS = 65_536
@@ -127,11 +126,8 @@ def _remote_fingerprint(uri: str, key: str) -> str:  # noqa: ARG001  (the key ch
     tag = info.get("ETag") or info.get("etag")
     if tag:
         return f"{tag} {info.get('size')}"
-    digest = xxhash.xxh3_128()
     with fs.open(path, "rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return stream_fingerprint(stream)[0]
 
 
 def _alternatives(pattern: str) -> Iterator[str]:

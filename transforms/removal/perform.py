@@ -7,10 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import xxhash
-
 from filters.core.errors import StoreError
-from transforms.fingerprints import CHUNK_BYTES
+from transforms.fingerprints import stream_fingerprint
 from transforms.removal import changes, outputs
 from transforms.removal.changes import Change, Scope
 from transforms.removal.marks import FOLDER, KEY_FILE, Kind, Marks, write_marks
@@ -101,12 +99,9 @@ def checksum(folder: Folder, name: str) -> dict[str, object] | None:
     """Bytes and xxh3-128 of a file, as part markers say them; None where there is none."""
     if not folder.exists(name):
         return None
-    digest, size = xxhash.xxh3_128(), 0
     with folder.open(name) as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-    return {"bytes": size, "xxh3_128": digest.hexdigest()}
+        digest, size = stream_fingerprint(stream)
+    return {"bytes": size, "xxh3_128": digest}
 
 
 def _finish(store: Store, name: str) -> dict[str, Any]:
