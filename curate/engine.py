@@ -9,7 +9,7 @@ naming the runner makes a run the same on every machine. Other engines: `curate.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -22,6 +22,8 @@ from apache_beam.transforms.resources import ResourceHint
 
 from filters.core import errors
 from filters.core.errors import CurateError, StopRun, WorkerLost
+
+STREAM = "stream"  # the stage of a pipeline without an end
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,11 @@ class Engine:
             if stopped is None:
                 raise
             raise stopped from error
+
+    @property
+    def hints(self) -> Mapping[str, str]:
+        """Resource hints, by Beam's names, of the step that measures."""
+        return {}
 
     def failures(self) -> tuple[type[Exception], ...]:
         """What this engine raises where a pipeline fails."""

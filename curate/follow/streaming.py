@@ -22,7 +22,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import StandardOptions
 from apache_beam.runners.runner import PipelineState
 
-from curate.engine import Engine
+from curate.engine import STREAM, Engine
 from curate.follow.arrivals import Arrivals, Waiting
 from curate.follow.in_place import begin_stream, commit_lock
 from curate.follow.ledger import Committed, Ledger, committed_batches
@@ -39,10 +39,10 @@ logger = logging.getLogger("curate.follow")
 class StreamFollower(Follower):
     """Launches the pipeline and watches it."""
 
-    engines: ClassVar[tuple[str, ...]] = ("prism", "portable", "flink")
+    engines: ClassVar[tuple[str, ...]] = ("prism", "portable", "flink", "dataflow")
     refusal: ClassVar[str] = (
-        "--streaming needs an engine that runs pipelines without an end: use --runner prism, flink or "
-        "portable"
+        "--streaming needs an engine that runs pipelines without an end: use --runner prism, flink, "
+        "dataflow or portable"
     )
 
     def _go_on(self, engine: Engine, arrivals: Arrivals) -> list[Waiting]:
@@ -112,11 +112,12 @@ def launched(engine: Engine, config: StreamConfig) -> Iterator[Any]:
 
     Raises: the StopRun that a step raised; WorkerLost where a worker or the engine's server ended.
     """
-    options = engine.options("stream", models=True)
+    options = engine.options(STREAM, models=True)
     options.view_as(StandardOptions).streaming = True
     with engine.explained():
         pipeline = beam.Pipeline(runner=engine.runner(), options=options)
-        _ = pipeline | "Tick" >> Tick(config) | "Follow" >> FollowPool(config, max(1, engine.branches))
+        follow = FollowPool(config, max(1, engine.branches), engine.hints)
+        _ = pipeline | "Tick" >> Tick(config) | "Follow" >> follow
         job = pipeline.run()
         try:
             yield job

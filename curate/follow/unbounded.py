@@ -15,6 +15,8 @@ So a new stream goes on where the last one ended, on another engine too.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import apache_beam as beam
@@ -34,6 +36,7 @@ from curate.follow.stream_steps import (
     add_counts,
 )
 
+NO_HINTS: Mapping[str, str] = MappingProxyType({})
 LATENESS_SECONDS = 86_400  # counts of what comes later than that behind the watermark are not windowed
 
 
@@ -55,25 +58,28 @@ class Tick(beam.PTransform[Any, Any]):
 
 
 class FollowPool(beam.PTransform[Any, Any]):
-    """From ticks to windows; branches: how many workers measure, each in an environment of its own."""
+    """From ticks to windows.
 
-    def __init__(self, config: StreamConfig, branches: int = 1) -> None:
+    branches: how many workers measure, each in an environment of its own. hints: what measuring asks for.
+    """
+
+    def __init__(self, config: StreamConfig, branches: int = 1, hints: Mapping[str, str] = NO_HINTS) -> None:
         super().__init__()
-        self._config, self._branches = config, branches
+        self._config, self._measure = config, MeasureInBranches(config, branches, hints)
 
     def expand(self, ticks: Any) -> Any:
         """The names of the windows' files."""
         arrived = ticks | "Look" >> beam.ParDo(LookForBatches(self._config))
-        measured = arrived | "Measure" >> MeasureInBranches(self._config, self._branches)
+        measured = arrived | "Measure" >> self._measure
         return measured | "Commit" >> CommitAndCount(self._config)
 
 
 class MeasureInBranches(beam.PTransform[Any, Any]):
     """Measures shards on so many workers."""
 
-    def __init__(self, config: StreamConfig, branches: int) -> None:
+    def __init__(self, config: StreamConfig, branches: int, hints: Mapping[str, str]) -> None:
         super().__init__()
-        self._config, self._branches = config, branches
+        self._config, self._branches, self._hints = config, branches, hints
 
     def expand(self, arrived: Any) -> Any:
         """The shards by ledger, in no order."""
@@ -81,9 +87,8 @@ class MeasureInBranches(beam.PTransform[Any, Any]):
         for number in range(self._branches):
             shards = arrived | f"Deal{number}" >> beam.Filter(_in_turn, number, self._branches)
             one: beam.PTransform[Any, Any] = MeasureOneByOne(self._config)
-            if number:  # the first stays where everything else runs
-                one = one.with_resource_hints(curate_branch=str(number))
-            found.append(shards | f"Branch{number}" >> one)
+            apart = {"curate_branch": str(number)} if number else {}  # the first stays with the rest
+            found.append(shards | f"Branch{number}" >> one.with_resource_hints(**self._hints, **apart))
         return found | "Join" >> beam.Flatten()
 
 

@@ -1,4 +1,4 @@
-"""Google Cloud Dataflow, in batch: a job for each stage, with GPUs where models run."""
+"""Google Cloud Dataflow: in batch a job for each stage, with GPUs where models run; or one without an end."""
 
 # Beam's calls have no annotations:
 # mypy: allow-untyped-calls
@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -17,7 +17,7 @@ from apache_beam.options.pipeline_options_validator import PipelineOptionsValida
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner, DataflowRuntimeException
 from pydantic import Field, model_validator
 
-from curate.engine import Engine
+from curate.engine import STREAM, Engine
 from curate.plan import Plan
 from curate.portable_engine import lanes_of
 from curate.reach import check_reach, check_secrets
@@ -36,7 +36,7 @@ GPUS = {
 
 
 class Dataflow(Runner):
-    """Google Cloud Dataflow: a batch job for each stage, GPUs for the one that runs models."""
+    """Google Cloud Dataflow: a batch job for each stage, or one streaming job; GPUs where models run."""
 
     project: str = Field(
         pattern=r"^([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$", description="The project's ID."
@@ -157,6 +157,7 @@ class Dataflow(Runner):
         flags += [f"--label={name}={value}" for name, value in sorted(self.labels.items())]
         flags += ["--experiments=disable_logging_submission_environment"]
         flags += ["--experiments=no_use_multiple_sdk_containers"] if self.one_process else []
+        flags += ["--streaming", "--enable_streaming_engine"] if stage == STREAM else []
         if self.public_ips is not None:
             flags.append("--use_public_ips" if self.public_ips else "--no_use_public_ips")
         flags += ["--dataflow_service_options=enable_prime"] if self.prime else []
@@ -203,10 +204,13 @@ class DataflowEngine(Engine):
     def lanes(self, shards: int) -> int:
         return lanes_of(shards, self.workers, self.given.lane_shards)
 
+    @property
+    def hints(self) -> Mapping[str, str]:
+        return self.given.hints()
+
     def failures(self) -> tuple[type[Exception], ...]:
         return (*super().failures(), DataflowRuntimeException)
 
     def spread(self, elements: Sequence[Any], step: beam.DoFn) -> beam.PTransform[Any, Any]:
         found = super().spread(elements, step)
-        hints = self.given.hints() if isinstance(step, MeasureShards) else {}
-        return found.with_resource_hints(**hints) if hints else found
+        return found.with_resource_hints(**self.hints) if isinstance(step, MeasureShards) else found

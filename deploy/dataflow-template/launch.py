@@ -22,11 +22,13 @@ def command(arguments: Sequence[str], folder: Path) -> list[str]:
     for name in ("recipe", "pool", "store", "options"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--workers", type=int)
+    parser.add_argument("--follow", choices=["true", "false"], default="false")
     given, _ = parser.parse_known_args(arguments)
     recipe, options = (_here(text, folder) for text in (given.recipe, given.options))
     line = ["curate", "run", recipe, "--pool", given.pool, "--store", given.store]
     line += ["--runner", "dataflow", "--options", options]
-    return line if given.workers is None else [*line, "--workers", str(given.workers)]
+    line += [] if given.workers is None else ["--workers", str(given.workers)]
+    return [*line, "--follow", "--streaming"] if given.follow == "true" else line
 
 
 def _here(text: str, folder: Path) -> str:

@@ -154,13 +154,17 @@ def test_the_template_hands_its_parameters_to_curate_run(tmp_path: Path) -> None
         "store": "gs://out",
         "options": source.as_uri(),
         "workers": "7",
+        "follow": "true",
     }
     google = ["--runner=DataflowRunner", "--project=p", "--temp_location=gs://x/y"]
     line = launch.command([*google, *(f"--{name}={value}" for name, value in given.items())], tmp_path)
     assert_known_options(line)
     assert shlex.join(line) == (
         "curate run basic_filter --pool 'gs://crawl/*.tar' --store gs://out --runner dataflow "
-        f"--options {tmp_path}/dataflow.yaml --workers 7"
+        f"--options {tmp_path}/dataflow.yaml --workers 7 --follow --streaming"
+    )
+    assert launch.command([f"--{name}=x" for name in ("recipe", "pool", "store", "options")], tmp_path) == (
+        "curate run x --pool x --store x --runner dataflow --options x".split()
     )
     assert (tmp_path / "dataflow.yaml").read_text() == source.read_text()
     metadata = json.loads((DEPLOY / "dataflow-template" / "metadata.json").read_text())

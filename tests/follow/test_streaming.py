@@ -238,7 +238,7 @@ def wait_for(met: Callable[[], bool]) -> None:
 def test_an_engine_that_can_t_stream_is_refused(tmp_path: Path) -> None:
     one = streamed(PLAIN, tmp_path, tmp_path / "store", load_runner("local"))
     with pytest.raises(
-        RunnerError, match=r"--streaming needs an engine .* prism, flink or portable, not local"
+        RunnerError, match=r"--streaming needs an engine .* prism, flink, dataflow or portable, not local"
     ):
         one.follow()
 

@@ -23,6 +23,8 @@ from apache_beam.runners.runner import PipelineResult
 from apache_beam.transforms import environments
 
 from curate.engine import Engine
+from curate.follow.stream_steps import StreamConfig
+from curate.follow.unbounded import FollowPool, Tick
 from curate.pipeline import Flow
 from curate.plan import Plan
 from curate.run import RunOptions, run_recipe
@@ -41,22 +43,24 @@ PLACE: dict[str, Any] = {
     "temp_location": "gs://bucket/tmp",
     "image": "us-docker.pkg.dev/my-project/curate/worker@sha256:00",
 }
-# Jobs whose description is kept in GOLDEN: options, and whether the stage runs models.
-JOBS: dict[str, tuple[dict[str, Any], bool]] = {
+# Jobs whose description is kept in GOLDEN: options, and the stage.
+JOBS: dict[str, tuple[dict[str, Any], str]] = {
     "measuring on L4": (
         {"gpu": "L4", "workers": 32, "labels": {"team": "data"}, "public_ips": False, "threads": 2},
-        True,
+        "measure",
     ),
-    "deciding beside L4": ({"gpu": "L4", "workers": 32, "autoscale": False}, False),
+    "deciding beside L4": ({"gpu": "L4", "workers": 32, "autoscale": False}, "decide"),
     "measuring on two H100": (
         {"gpu": "H100", "gpus_per_machine": 2, "machine_type": "a3-highgpu-2g", "worker_zone": "us-east4-a"},
-        True,
+        "measure",
     ),
-    "measuring with Prime": ({"gpu": "A100", "prime": True, "min_ram_gb": 60}, True),
+    "measuring with Prime": ({"gpu": "A100", "prime": True, "min_ram_gb": 60}, "measure"),
     "measuring without a GPU": (
         {"one_process": False, "beam_options": ("--flexrs_goal=COST_OPTIMIZED",)},
-        True,
+        "measure",
     ),
+    "streaming on L4": ({"gpu": "L4", "workers": 8}, "stream"),
+    "streaming with Prime": ({"gpu": "A100", "prime": True}, "stream"),
 }
 
 
@@ -143,14 +147,17 @@ def test_long_stages_are_split_into_short_lanes() -> None:
         assert [engine.lanes(shards) for shards in (0, 1, 6, 24, 25)] == [0, 1, 6, 6, 7]
 
 
-def built(runner: Dataflow, plan: Plan, *, models: bool) -> DataflowRunner:
+def built(runner: Dataflow, plan: Plan, stage: str) -> DataflowRunner:
     """The runner after it built the job of one stage, which it did not send."""
-    stage = "measure" if models else "decide"
     beams = DataflowRunner()
-    options = PipelineOptions([*runner.flags("laion_2b", stage, models=models), "--dry_run=True"])
-    pipeline = beam.Pipeline(runner=beams, options=options)
+    flags = runner.flags("laion_2b", stage, models=stage != "decide")
+    pipeline = beam.Pipeline(runner=beams, options=PipelineOptions([*flags, "--dry_run=True"]))
     with runner.start("laion_2b") as engine:
-        Flow(plan, engine, lambda _: None).add_measure(pipeline, [plan.shards])
+        if stage == "stream":
+            config = StreamConfig(plan, ("gs://crawl/*.tar",), "stream")
+            _ = pipeline | "Tick" >> Tick(config) | "Follow" >> FollowPool(config, hints=engine.hints)
+        else:
+            Flow(plan, engine, lambda _: None).add_measure(pipeline, [plan.shards])
     pipeline.run()
     return beams
 
@@ -185,8 +192,8 @@ def described(apiclient: Any, beams: DataflowRunner) -> dict[str, Any]:
 @pytest.mark.parametrize("case", list(JOBS))
 def test_the_job_is_the_one_that_was_reviewed(case: str, apiclient: Any, everyday: Plan) -> None:
     """After a change that is meant: put what is found here into the golden file, and review its diff."""
-    given, models = JOBS[case]
-    found = described(apiclient, built(Dataflow(**PLACE, **given), everyday, models=models))
+    given, stage = JOBS[case]
+    found = described(apiclient, built(Dataflow(**PLACE, **given), everyday, stage))
     golden = json.loads(GOLDEN.read_text())
     assert list(golden) == list(JOBS)
     assert found == golden[case], json.dumps(found, indent=2)
