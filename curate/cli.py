@@ -75,7 +75,9 @@ EmbeddingOption = Annotated[
     str | None,
     typer.Option("--embedding", help="Which embeddings, such as clip_image or clip_text."),
 ]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Log each shard, and Beam's own log.")]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Log each shard or worker, and Beam's own log.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -407,6 +409,21 @@ def serve(  # noqa: PLR0913, PLR0917  (a command's options)
 
     found = _store(store, storage_options)
     serve_store(found, Listening(host, port, token), _options(pool_options))
+
+
+@app.command()
+def worker_pool(
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on: whoever reaches it can run anything.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 50000,
+    verbose: VerboseOption = False,  # noqa: FBT002
+) -> None:
+    """Offer worker processes to an engine that asks for them: Prism, Flink, Spark."""
+    from curate.worker_pool import offer_workers  # noqa: PLC0415
+
+    set_up_logs(verbose=verbose)
+    offer_workers(host, port)
 
 
 @app.command()

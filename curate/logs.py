@@ -38,16 +38,15 @@ class JsonLines(logging.Formatter):
 def set_up_logs(*, verbose: bool, form: LogFormat = "text") -> None:
     """Sets up the logging of this process; as JSON, what happens to each shard is logged too."""
     logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         force=True,
     )
     if form == "json":
         for handler in logging.getLogger().handlers:
             handler.setFormatter(JsonLines(uuid.uuid4().hex[:8]))
-    if not verbose:
-        # A failing step is reported once, by us; Beam and open_clip would print pages before it.
-        for name in ("apache_beam", "root", "py.warnings"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        logging.getLogger().setLevel(logging.ERROR)
-        logging.getLogger("curate").setLevel(logging.INFO if form == "json" else logging.WARNING)
+    # A failing step is reported once, by us; Beam and open_clip would print pages before it.
+    for name in ("apache_beam", "py.warnings"):
+        logging.getLogger(name).setLevel(logging.NOTSET if verbose else logging.CRITICAL)
+    logging.getLogger().setLevel(logging.INFO if verbose else logging.ERROR)
+    told = logging.INFO if verbose or form == "json" else logging.WARNING
+    logging.getLogger("curate").setLevel(told)

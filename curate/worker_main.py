@@ -18,15 +18,10 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
-    DATA_BUFFER_TIME_LIMIT_MS,
-    FNAPI_RUNNER_CAPABILITIES,
-    MB_TO_BYTES,
-    STATE_CACHE_SIZE_MB,
-)
 from apache_beam.runners.worker.sdk_worker import SdkHarness
 
 import curate.pipeline  # noqa: F401  (imports what the steps need, once for all workers)
@@ -36,17 +31,14 @@ PARENT_SECONDS = 0.5  # between looks at whether the parent still lives
 ORDERS, ERRORS = 0, 2  # file descriptors
 
 
-def work(address: str, worker: str, level: int) -> None:
-    """Works for the runner at this address until it says that nothing is left; level: of the log."""
+def work(harness: Mapping[str, Any], level: int) -> None:
+    """Works for a runner until it says that nothing is left.
+
+    harness: what Beam's worker is made with: `control_address`, `worker_id`, …; level: of the log.
+    """
     set_up_logs(verbose=level <= logging.INFO)
     threading.Thread(target=_end_with, args=(os.getppid(),), name="parent", daemon=True).start()
-    SdkHarness(
-        address,
-        worker_id=worker,
-        state_cache_size=STATE_CACHE_SIZE_MB * MB_TO_BYTES,
-        data_buffer_time_limit_ms=DATA_BUFFER_TIME_LIMIT_MS,
-        runner_capabilities=FNAPI_RUNNER_CAPABILITIES,
-    ).run()
+    SdkHarness(**{**harness, "runner_capabilities": frozenset(harness.get("runner_capabilities", ()))}).run()
 
 
 def _end_with(parent: int) -> None:
@@ -60,7 +52,7 @@ def _end_with(parent: int) -> None:
 class Server:
     """Forks workers and tells when they end, until its launcher is done or has ended.
 
-    Orders and answers are lines of JSON: {"start": key, "place": arguments of `work`, "environment":
+    Orders and answers are lines of JSON: {"start": key, "work": arguments of `work`, "environment":
     variables} and {"kill": key}; {"key": key, "process": id} and {"key": key, "code": exit code}.
 
     Attributes:
@@ -127,7 +119,7 @@ def _become_worker(order: dict[str, Any]) -> NoReturn:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.dup2(os.open(os.devnull, os.O_RDONLY), ORDERS)
         os.environ.update(order["environment"])
-        work(*order["place"])
+        work(**order["work"])
         code = 0
     except BaseException:  # noqa: BLE001  (said, and nothing of the server goes on here)
         sys.excepthook(*sys.exc_info())

@@ -21,6 +21,10 @@ from typing import Any
 import grpc
 from apache_beam.portability.api import beam_fn_api_pb2
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
+    DATA_BUFFER_TIME_LIMIT_MS,
+    FNAPI_RUNNER_CAPABILITIES,
+    MB_TO_BYTES,
+    STATE_CACHE_SIZE_MB,
     ControlFuture,
     GrpcWorkerHandler,
     WorkerHandler,
@@ -131,9 +135,14 @@ class ProcessHandler(GrpcWorkerHandler):
 
     def start_worker(self) -> None:
         """Starts the process and the watch over it."""
-        level = logging.getLogger("curate").getEffectiveLevel()
-        place = (str(self.control_address), str(self.worker_id), level)
-        self._worker = self._crew.starter.start(place, device_environment(self._device))
+        harness = {
+            "control_address": str(self.control_address),
+            "worker_id": str(self.worker_id),
+            "state_cache_size": STATE_CACHE_SIZE_MB * MB_TO_BYTES,
+            "data_buffer_time_limit_ms": DATA_BUFFER_TIME_LIMIT_MS,
+            "runner_capabilities": sorted(FNAPI_RUNNER_CAPABILITIES),
+        }
+        self._worker = self._crew.starter.start(harness, device_environment(self._device))
         threading.Thread(target=self._watch, name=f"watch-{self.worker_id}", daemon=True).start()
 
     def stop_worker(self) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 STOP_SECONDS = 10.0  # that the server has to end
 
@@ -56,13 +57,14 @@ class WorkerStarter:
             self._listener.join()
             answers.close()
 
-    def start(self, place: Sequence[str | int], environment: Mapping[str, str]) -> WorkerProcess:
-        """Starts a worker; place: arguments of `worker_main.work`. One that can't start has ended."""
+    def start(self, harness: Mapping[str, Any], environment: Mapping[str, str]) -> WorkerProcess:
+        """Starts a worker; harness: as for `worker_main.work`. One that can't start has ended."""
         worker = WorkerProcess()
         with self._lock:
             self._workers.append(worker)
             key = len(self._workers) - 1
-        self._order({"start": key, "place": list(place), "environment": dict(environment)}, worker)
+        work = {"harness": dict(harness), "level": logging.getLogger("curate").getEffectiveLevel()}
+        self._order({"start": key, "work": work, "environment": dict(environment)}, worker)
         return worker
 
     def kill(self, worker: WorkerProcess) -> None:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from tests.end_to_end.conftest import absent, free_port
 
 ROOT = Path(__file__).parents[1]
+CURATE = [sys.executable, "-c", "from curate.cli import main; main()"]  # the command, of this checkout
 
 
 def prism_program() -> str:
@@ -39,14 +40,18 @@ def prism_program() -> str:
 
 
 @contextmanager
-def worker_pool(folder: Path, python_path: str = "") -> Iterator[str]:
-    """A Beam worker pool in a process and folder of its own; gives its host:port.
-
-    It starts a process for each worker that is asked for, by the name of `python` on PATH.
-    """
+def worker_pool(folder: Path) -> Iterator[str]:
+    """`curate worker-pool` in a process and folder of its own; gives its host:port."""
     port = free_port()
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    environment["PYTHONPATH"] = python_path
+    command = [*CURATE, "worker-pool", "--port", str(port), "--verbose"]
+    with _listening(command, port, folder):
+        yield f"localhost:{port}"
+
+
+@contextmanager
+def beam_worker_pool(folder: Path) -> Iterator[str]:
+    """Beam's own worker pool, which starts a Python for each worker."""
+    port = free_port()
     command = [
         sys.executable,
         "-m",
@@ -54,6 +59,15 @@ def worker_pool(folder: Path, python_path: str = "") -> Iterator[str]:
         "--service_port",
         str(port),
     ]
+    with _listening(command, port, folder):
+        yield f"localhost:{port}"
+
+
+@contextmanager
+def _listening(command: Sequence[str], port: int, folder: Path) -> Iterator[None]:
+    # Beam's pool starts workers by the name of `python` on PATH.
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
     with (folder / "worker_pool.log").open("wb") as log:
         # In a session of its own, so that its workers end with it.
         process = subprocess.Popen(
@@ -61,7 +75,7 @@ def worker_pool(folder: Path, python_path: str = "") -> Iterator[str]:
         )
         try:
             wait_for_port(process, port)
-            yield f"localhost:{port}"
+            yield
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

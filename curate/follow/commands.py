@@ -11,12 +11,13 @@ from rich.console import Console
 
 from curate.follow.calibrate import calibrate
 from curate.follow.continuing import calibrated_steps
-from curate.follow.loop import Follower, FollowOptions, ending_on_signals
+from curate.follow.loop import Follower, FollowOptions
 from curate.follow.streaming import StreamFollower
 from curate.plan import make_plan
 from curate.progress import show_progress
 from curate.recipe import load_recipe
 from curate.run import RunOptions
+from curate.stopping import ending_on_signals
 from curate.target import Target
 from transforms.storage import redact
 

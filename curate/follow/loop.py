@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from types import FrameType
 from typing import Any, ClassVar
 
 from curate.engine import Engine
@@ -271,20 +269,3 @@ class Follower:
         kept = self._manifest["verdicts"].get("keep", 0)
         with self.store.lock(tidy=False):
             write_subset(self.store, f"ledger/{ledger}", parts, f"subsets/{ledger}.npy", kept)
-
-
-@contextmanager
-def ending_on_signals(stop: threading.Event) -> Iterator[None]:
-    """SIGINT and SIGTERM set `stop`; a second one interrupts."""
-
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

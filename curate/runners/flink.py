@@ -19,7 +19,7 @@ class Flink(JobServer):
     worker_pool: str = Field(
         default="localhost:50000",
         pattern=ADDRESS,
-        description="host:port of the worker pool as a task manager sees it: its sidecar.",
+        description="host:port of `curate worker-pool` as a task manager sees it: its sidecar.",
     )
     workers: int = Field(
         default=1, ge=1, description="Flink's parallelism: task slots that are used at once."

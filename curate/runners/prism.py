@@ -21,6 +21,7 @@ from pathlib import Path
 from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
 from pydantic import Field
 
+from curate.addresses import is_local
 from curate.engine import Engine
 from curate.plan import Plan
 from curate.portable_engine import ADDRESS, PortableEngine, check_answers
@@ -34,7 +35,6 @@ VARIABLE = "CURATE_PRISM"
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 IDLE = "30m"  # a Prism whose launcher was killed ends by itself
-HERE = ("localhost", "127.0.0.1", "[::1]")
 
 
 class Prism(Runner):
@@ -46,7 +46,7 @@ class Prism(Runner):
     worker_pool: str | None = Field(
         default=None,
         pattern=ADDRESS,
-        description="host:port of a Beam worker pool, which starts one process for each worker.",
+        description="host:port of `curate worker-pool`, which starts a process for each worker.",
     )
     shared_files: bool | None = Field(
         default=None,
@@ -57,7 +57,7 @@ class Prism(Runner):
         find_prism(self.binary)
         if self.worker_pool is None:
             return
-        here = self.worker_pool.rpartition(":")[0] in HERE
+        here = is_local(self.worker_pool.rpartition(":")[0])
         check_reach(self.name, plan, shared=here if self.shared_files is None else self.shared_files)
         check_answers(self.name, "worker pool", self.worker_pool)
 

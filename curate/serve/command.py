@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 import socket
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ import uvicorn
 from rich.console import Console
 from rich.markup import escape
 
+from curate.addresses import is_local
 from curate.console import Bounds
 from curate.serve.app import make_app
 from curate.serve.library import Library
@@ -39,10 +39,7 @@ class Listening:
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach it."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_local(self.host)
 
 
 def serve_store(

@@ -15,7 +15,7 @@ from curate.logs import JsonLines, set_up_logs
 def restored() -> Iterator[None]:
     """The logging of this process, as it was."""
     root = logging.getLogger()
-    names = ("", "curate", "apache_beam", "root", "py.warnings")
+    names = ("", "curate", "apache_beam", "py.warnings")
     levels = {name: logging.getLogger(name).level for name in names}
     handlers = list(root.handlers)
     yield
@@ -58,3 +58,15 @@ def test_as_json_each_shard_is_logged_as_text_only_warnings(capsys: pytest.Captu
     found = json.loads(line)
     assert (found["message"], found["shard"], found["batch"]) == ("said", "0.tar", 4)
     assert len(found["run"]) == 8
+
+
+@pytest.mark.usefixtures("restored")
+def test_verbose_is_verbose_also_where_logs_were_quiet_before(capfd: pytest.CaptureFixture[str]) -> None:
+    for verbose in (False, True):
+        set_up_logs(verbose=verbose)
+        for name in ("curate.workers", "apache_beam.runners"):
+            logging.getLogger(name).info("%s says this", name)
+            logging.getLogger(name).debug("not this")
+        said = capfd.readouterr().err
+        assert said.count("says this") == 2 * verbose
+        assert "not this" not in said

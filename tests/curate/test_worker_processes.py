@@ -33,6 +33,7 @@ pool: {retry_seconds: []}
 filters: [{min_side_pixels: 45}]
 output: {samples_per_shard: 4, report: false}
 """
+NOWHERE = {"control_address": "localhost:1", "worker_id": "w"}  # a worker that waits for its runner
 SECONDS = 60.0  # for what takes two or three on a machine that is not busy
 
 
@@ -72,6 +73,12 @@ def wait_until(done: object, what: str) -> None:
 def parent_of(process: int) -> int:
     """The process that started one."""
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def children_of(process: int) -> list[int]:
+    """The processes that one has started."""
+    found = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return [one for one in found if runs(one) and parent_of(one) == process]
 
 
 def runs(process: int) -> bool:
@@ -140,7 +147,7 @@ LAUNCHER = """\
 import time
 from curate.worker_starter import WorkerStarter
 with WorkerStarter() as starter:
-    worker = starter.start(["localhost:1", "w", 40], {})
+    worker = starter.start({"control_address": "localhost:1", "worker_id": "w"}, {})
     while not worker.process:
         time.sleep(0.1)
     print(worker.process, flush=True)
@@ -161,7 +168,7 @@ def test_workers_end_with_their_launcher() -> None:
 
 def test_workers_end_with_the_run_and_by_force() -> None:
     with WorkerStarter() as starter:
-        first, second = (starter.start(["localhost:1", name, 40], {}) for name in "ab")
+        first, second = (starter.start(NOWHERE, {}) for _ in range(2))
         starter.kill(first)
         assert first.code == -signal.SIGKILL
         assert runs(second.process)
@@ -171,10 +178,10 @@ def test_workers_end_with_the_run_and_by_force() -> None:
 
 def test_a_server_of_workers_that_died_counts_as_the_end_of_its_workers() -> None:
     with WorkerStarter() as starter:
-        first = starter.start(["localhost:1", "a", 40], {})
+        first = starter.start(NOWHERE, {})
         wait_until(lambda: first.process, "the worker")
         os.kill(parent_of(first.process), signal.SIGKILL)
-        second = starter.start(["localhost:1", "b", 40], {})
+        second = starter.start(NOWHERE, {})
         for worker in (first, second):
             assert worker.ended.wait(SECONDS)
             assert worker.code == -signal.SIGKILL

@@ -36,10 +36,15 @@ def assert_known_options(line: list[str]) -> None:
     """Every option of `curate COMMAND …` is one that the command has."""
     program, command, *rest = line
     assert Path(program).name == "curate"
-    commands: Any = typer.main.get_command(app)
-    known = {name for option in commands.commands[command].params for name in option.opts}
+    known = {name for option in options_of(command) for name in option.opts}
     given = {word for word in rest if word.startswith("--")}
     assert given <= known
+
+
+def options_of(command: str) -> list[Any]:
+    """The options of `curate COMMAND`."""
+    commands: Any = typer.main.get_command(app)
+    return list(commands.commands[command].params)
 
 
 def everything(name: str) -> list[Any]:
@@ -69,9 +74,13 @@ def test_flinks_options_fit_its_cluster() -> None:
     assert runner.workers == slots * spec["taskManager"]["replicas"]
     main, sidecar = spec["taskManager"]["podTemplate"]["spec"]["containers"]
     assert main == {"name": "flink-main-container"}, "the operator adds to a container of this name"
-    assert sidecar["args"] == ["--worker_pool"]
+    assert_known_options(sidecar["command"])
     assert sidecar["image"].endswith(f"/curate-worker:{__version__}")
-    assert runner.worker_pool == f"localhost:{sidecar['ports'][0]['containerPort']}"
+    port = sidecar["ports"][0]["containerPort"]
+    assert runner.worker_pool == f"localhost:{port}"
+    assert sidecar["readinessProbe"]["exec"]["command"][-1] == f"</dev/tcp/127.0.0.1/{port}"
+    (offered,) = (one for one in options_of("worker-pool") if one.name == "port")
+    assert offered.default == port
     assert sidecar["securityContext"]["runAsNonRoot"]
 
 
@@ -164,7 +173,7 @@ def test_the_template_hands_its_parameters_to_curate_run(tmp_path: Path) -> None
         f"--options {tmp_path}/dataflow.yaml --workers 7 --follow --streaming"
     )
     assert launch.command([f"--{name}=x" for name in ("recipe", "pool", "store", "options")], tmp_path) == (
-        "curate run x --pool x --store x --runner dataflow --options x".split()
+        ["curate", "run", "x", "--pool", "x", "--store", "x", "--runner", "dataflow", "--options", "x"]
     )
     assert (tmp_path / "dataflow.yaml").read_text() == source.read_text()
     metadata = json.loads((DEPLOY / "dataflow-template" / "metadata.json").read_text())

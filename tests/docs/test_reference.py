@@ -60,7 +60,7 @@ def test_every_exit_code_that_an_error_carries_is_documented() -> None:
 def test_readme_names_only_commands_that_exist() -> None:
     commands = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
     for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        used = re.findall(r"(?:^|`)\$? ?curate ([a-z]+)\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+        used = re.findall(r"(?:^|`)\$? ?curate ([a-z-]+)\b", path.read_text(encoding="utf-8"), re.MULTILINE)
         assert set(used) <= commands, path.name
 
 

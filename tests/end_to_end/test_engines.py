@@ -5,6 +5,7 @@ With worker threads, and with processes that share no memory and no folder with 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,24 +88,27 @@ def test_prism_gives_the_same_bytes_of_the_demo(program: str, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # each of a dozen stages starts two processes anew
+@pytest.mark.parametrize("make", [every_stage_plan, demo_plan])
 def test_prism_with_processes_elsewhere_gives_the_same_bytes(
-    program: str, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: MakePlan, program: str, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if make is demo_plan:
+        write_pool(tmp_path / "demo", samples=120, shards=2)
+        pool = tmp_path / "demo" / "shards"
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(tmp_path)  # a relative store leads nowhere from the workers' folder
     with worker_pool(elsewhere) as address:
         runner = Prism(binary=program, worker_pool=address, workers=2)
         here = assert_same(
-            lambda shards, store: every_stage_plan(shards, store.relative_to(tmp_path)),
+            lambda shards, store: make(shards, store.relative_to(tmp_path)),
             pool,
             tmp_path,
             runner,
         )
     assert list((tmp_path / "there" / "curated" / here.ledger).glob("*.tar"))
-    started = (elsewhere / "worker_pool.log").read_text().split("Starting worker with command")[1:]
-    second = [text for text in started if "resource_hints" in text.split("\n")[0]]
+    started = re.findall(r"INFO curate\.workers worker (\S+)", (elsewhere / "worker_pool.log").read_text())
+    second = [name for name in started if "resource_hints" in name]
     assert second, "there was one worker alone"
     assert len(started) > len(second)
 

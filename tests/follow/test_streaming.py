@@ -104,7 +104,7 @@ def test_workers_elsewhere_stream_the_same_bytes(tmp_path: Path, program: str) -
     for name in ("stream", "loop"):
         calibrated(COMPARED, pool, tmp_path / name)
     (tmp_path / "elsewhere").mkdir()
-    with worker_pool(tmp_path / "elsewhere", python_path=str(ROOT)) as workers:
+    with worker_pool(tmp_path / "elsewhere") as workers:
         prism = Prism(binary=program, worker_pool=workers, workers=2)
         streamed(COMPARED, pool, tmp_path / "stream", prism).follow()
     manifest = manifest_of(tmp_path / "stream")
@@ -168,7 +168,7 @@ def test_a_stream_that_outlives_its_launcher_gives_way_to_the_next(tmp_path: Pat
     (tmp_path / "recipe.yaml").write_text(ROWS_ONLY)
     (tmp_path / "elsewhere").mkdir()
     orphans: list[int] = []
-    with worker_pool(tmp_path / "elsewhere", python_path=str(ROOT)) as workers:
+    with worker_pool(tmp_path / "elsewhere") as workers:
         try:
             with launcher(tmp_path, f"binary: {program}\nworker_pool: {workers}\n") as killed:
                 wait_for(lambda: committed(store) == 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from curate.run import RunOptions, run_recipe
 from curate.runners.flink import Flink
 from filters.core.errors import RunnerError
 from tests.curate.test_reach import remote
-from tests.engines import JobServer, job_server, worker_pool
+from tests.engines import JobServer, beam_worker_pool, job_server, worker_pool
 from tests.running import EVERYDAY, curate, files_of, plan_of
 
 SHORT = """\
@@ -90,12 +92,15 @@ def assert_as_flink_wants_it(server: JobServer, pool: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # each of three stages starts a process anew
-def test_the_jobs_that_flink_gets_give_the_same_bytes(small_pool: Path, tmp_path: Path) -> None:
+@pytest.mark.timeout(600)  # Beam's own pool starts a Python in each of three stages
+@pytest.mark.parametrize("pool", [worker_pool, beam_worker_pool])
+def test_the_jobs_that_flink_gets_give_the_same_bytes(
+    pool: Callable[[Path], AbstractContextManager[str]], small_pool: Path, tmp_path: Path
+) -> None:
     here = curate(SHORT, small_pool, tmp_path / "here")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    with job_server(tmp_path / "server") as server, worker_pool(elsewhere) as sidecar:
+    with job_server(tmp_path / "server") as server, pool(elsewhere) as sidecar:
         runner = Flink(
             job_endpoint=server.endpoint, worker_pool=sidecar, workers=2, lane_shards=1, shared_files=True
         )

@@ -21,7 +21,7 @@ from curate.portable_engine import PortableEngine
 from curate.runners.prism import Prism, find_prism, running_prism
 from filters.core.errors import RunnerError, StopRun, StoreError, StoreLocked, WorkerLost
 from tests.curate.test_engine import FailAt
-from tests.engines import ROOT, prism_program, worker_pool
+from tests.engines import prism_program, worker_pool
 from tests.running import EVERYDAY, plan_of
 
 
@@ -157,7 +157,7 @@ def test_a_killed_worker_of_a_pool_ends_the_run(program: str, tmp_path: Path) ->
     marks = tmp_path / "marks"
     marks.mkdir()
     with (
-        worker_pool(tmp_path, python_path=str(ROOT)) as pool,
+        worker_pool(tmp_path) as pool,
         Prism(binary=program, worker_pool=pool, workers=2).start("test") as engine,
     ):
         thread = kill_when_at_work(marks, 2, [])
