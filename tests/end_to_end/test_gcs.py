@@ -110,9 +110,12 @@ def test_a_second_run_on_one_gcs_store_stops_and_a_stale_lock_does_not_hold(
     url = f"gs://{bucket.name}/store"
     store = Store.at(url)
     store.prepare()
-    with store.lock(), pytest.raises(StoreLocked, match="if it was killed, its hold ends"):
-        curate(EVERYDAY, f"gs://{bucket.name}/pool", url)
     lock = f"{bucket.name}/store/run.lock"
+    with store.lock():
+        with pytest.raises(StoreLocked, match="if it was killed, its hold ends"):
+            curate(EVERYDAY, f"gs://{bucket.name}/pool", url)
+        with pytest.raises(FileExistsError):  # as one that looked just before it was taken
+            bucket.fs.pipe_file(lock, b"{}", mode="create")
     assert not bucket.fs.exists(lock)
     bucket.fs.pipe_file(lock, json.dumps({"host": "x", "pid": 1, "time": 0}).encode())
     assert curate(EVERYDAY, f"gs://{bucket.name}/pool", url).counts["keep"] == 6

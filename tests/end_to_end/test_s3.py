@@ -22,6 +22,7 @@ from tests.end_to_end.conftest import S3Server
 from tests.end_to_end.objects import assert_same_results
 from tests.running import EVERYDAY, ask, curate, plan_of
 from tests.search.conftest import PICTURES
+from transforms.storage import Folder
 from transforms.store import Store
 
 WITH_OPTIONS = """\
@@ -143,6 +144,18 @@ def test_a_second_run_on_one_s3_store_stops_and_a_stale_lock_does_not_hold(
     (bucket / "store" / "run.lock").write_text(json.dumps({"host": "x", "pid": 1, "time": 0}))
     assert curate(EVERYDAY, f"s3://{bucket.name}/pool", url).counts["keep"] == 6
     assert not (bucket / "store" / "run.lock").exists()
+
+
+@pytest.mark.usefixtures("in_environment")
+def test_what_another_process_writes_to_a_listed_folder_is_seen(bucket: Path) -> None:
+    folder = Folder(f"s3://{bucket.name}/store")
+    folder.write_json("below/a.json", [1])
+    assert folder.names("below") == ["a.json"]
+    other = s3fs.S3FileSystem(skip_instance_cache=True)
+    other.pipe_file(f"{bucket.name}/store/below/b.json", b"[2]")
+    other.pipe_file(f"{bucket.name}/store/below/a.json", b"[1, 2, 3, 4, 5]")
+    assert folder.read("below/a.json", lambda stream: stream.read()) == b"[1, 2, 3, 4, 5]"
+    assert folder.exists("below/b.json")
 
 
 @pytest.mark.usefixtures("in_environment")
