@@ -34,6 +34,7 @@ from filters.core.quotas import DISTANCE_UNIT
 from filters.core.tags import TAGS
 from transforms.failures import FAILURES_SCHEMA
 from transforms.measure import Column, find_measure
+from transforms.read_ahead import ReadAhead
 from transforms.samples import Samples
 from transforms.storage import redact
 from transforms.store import Store
@@ -110,7 +111,7 @@ def connect(decision: Decision, settings: Mapping[str, str] = {}) -> duckdb.Duck
     connection = duckdb.connect(config=dict(settings))
     folder = decision.store.folder
     if not folder.local:
-        connection.register_filesystem(folder.fs)
+        connection.register_filesystem(ReadAhead(folder.fs))
     tables = {
         "drops_table": _drops(decision),
         "failures_table": _failures(decision),

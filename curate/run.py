@@ -351,9 +351,9 @@ def _keep_layout(folder: Folder, target: str, output: OutputSection) -> dict[str
         found: dict[str, Any] = folder.read_json(name)
         if {key: value for key, value in found.items() if key != "removed"} == layout:
             return found
-        folder.fs.rm_file(folder.path(name))  # first: what it describes is complete as long as it stands
+        folder.remove(name)  # first: what it describes is complete as long as it stands
     if folder.names(target):
-        folder.fs.rm(folder.path(target), recursive=True)
+        folder.remove(target)
     folder.write_json(name, layout)
     return layout
 

@@ -26,6 +26,7 @@ from transforms.pool import PoolOptions, Shard, ShardEnd
 from transforms.removal.blanking import blank_rows, blank_samples, blank_vectors
 from transforms.removal.marks import Marks, Veil, removed_rows
 from transforms.samples import LABEL, SCHEMA, failure_counts, samples_measure, samples_table, shown
+from transforms.storage import client_errors
 from transforms.store import Store
 from transforms.stream import MeasuredShard, ShardTask, stream_shards
 
@@ -250,7 +251,7 @@ def _write_failures(
         with config.store.folder.commit(name) as path:
             pq.write_table(pa.Table.from_pylist(rows, FAILURES_SCHEMA), path)
     elif config.store.folder.exists(name):
-        config.store.folder.fs.rm_file(config.store.folder.path(name))
+        config.store.folder.remove(name)
 
 
 # --- measures that need no picture
@@ -336,7 +337,7 @@ def _read_metadata(shard: Shard, options: PoolOptions) -> pa.Table:
     waits = iter(options.retry_seconds)
     while True:
         try:
-            with shard.open() as stream:
+            with client_errors(), shard.open() as stream:
                 return pq.read_table(stream, use_threads=False)
         except OSError:
             wait = next(waits, None)

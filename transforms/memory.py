@@ -79,7 +79,7 @@ class Memory:
         known = {f"{file['name']}{ending}" for file in about["files"] for ending in (".npy", ".offsets.npy")}
         for name in self.folder.names(""):
             if name.endswith(".npy") and name not in known:
-                self.folder.fs.rm_file(self.folder.path(name))
+                self.folder.remove(name)
 
     def _merged(self, about: dict[str, Any], older: dict[str, Any], newer: dict[str, Any]) -> dict[str, Any]:
         """Two neighbouring files as one."""

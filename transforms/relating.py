@@ -237,8 +237,7 @@ class Relation(ABC):
         batch = {} if self.scope.batch is None else {"batch": self.scope.batch}
         folder.write_json(f"{self.scope.group}/summary.json", {**batch, **self.summary(parts)})
         working = f"{self.scope.group}/work"
-        if folder.fs.exists(folder.path(working)):
-            folder.fs.rm(folder.path(working), recursive=True)
+        folder.remove(working)
 
     def save(self, name: str, array: NDArray[Any]) -> None:
         """Commits a working file."""

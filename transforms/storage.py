@@ -33,6 +33,8 @@ logger = logging.getLogger("curate.storage")
 TEMPORARY = ".tmp-"
 # Between attempts at a call that an object store failed; its client may have tried it before, too.
 WAIT_SECONDS = (0.2, 1.0, 4.0)
+# Clients under fsspec whose errors need not be OSErrors.
+CLIENT_PACKAGES = frozenset({"aiohttp", "azure", "botocore", "gcsfs", "google", "requests", "urllib3"})
 # What a second attempt would find again.
 LASTING = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 Answer = TypeVar("Answer")
@@ -45,6 +47,21 @@ def redact(uri: str) -> str:
     return re.sub(r"://[^/]*@", "://", uri).split("?")[0]
 
 
+@contextlib.contextmanager
+def client_errors() -> Iterator[None]:
+    """Makes an OSError of what an object store's client raises in its place, as gcsfs does for a 503."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as cause:
+        packages = {base.__module__.partition(".")[0] for base in type(cause).__mro__}
+        if packages & CLIENT_PACKAGES:
+            msg = f"{type(cause).__name__}: {cause}"
+            raise OSError(msg) from cause
+        raise
+
+
 def persistently(call: Callable[[], Answer], fs: fsspec.AbstractFileSystem, uri: str) -> Answer:
     """What the call gives; beyond this machine one that fails in a way that may pass is tried again.
 
@@ -52,13 +69,15 @@ def persistently(call: Callable[[], Answer], fs: fsspec.AbstractFileSystem, uri:
     """
     for wait in () if isinstance(fs, LocalFileSystem) else WAIT_SECONDS:
         try:
-            return call()
+            with client_errors():
+                return call()
         except LASTING:
             raise
         except OSError as cause:
             logger.warning("%s: %s; tried again", redact(uri), cause)
             time.sleep(wait)
-    return call()
+    with client_errors():
+        return call()
 
 
 @dataclass(frozen=True)
@@ -75,8 +94,11 @@ class Folder:
 
     @property
     def fs(self) -> fsspec.AbstractFileSystem:
-        """The file system; fsspec keeps one instance for each set of options."""
-        return url_to_fs(self.url, **self.options)[0]
+        """The file system, which remembers no listing; fsspec keeps one instance for each set of options."""
+        fs = url_to_fs(self.url, **self.options)[0]
+        # From a listing it would answer what is there, and how large: workers elsewhere write, too.
+        fs.invalidate_cache()
+        return fs
 
     @property
     def root(self) -> str:
@@ -98,10 +120,8 @@ class Folder:
 
     def names(self, below: str) -> list[str]:
         """The names of the files directly in a sub-folder, sorted; none where it is absent."""
-        fs = self.fs
-        fs.invalidate_cache()
         try:
-            found = self.persistently(lambda: fs.ls(self.path(below), detail=False))
+            found = self.persistently(lambda: self.fs.ls(self.path(below), detail=False))
         except FileNotFoundError:
             return []
         return sorted(str(path).rstrip("/").rsplit("/", 1)[-1] for path in found)
@@ -122,7 +142,6 @@ class Folder:
 
     def stamp(self, name: str) -> str:
         """Tells one version of a file from the next; empty where it is absent."""
-        self.fs.invalidate_cache()
         try:
             return self.persistently(lambda: str(self.fs.ukey(self.path(name))))
         except FileNotFoundError:
@@ -133,8 +152,24 @@ class Folder:
         return self.persistently(lambda: bytes(self.fs.cat_file(self.path(name))))
 
     def persistently(self, call: Callable[[], Answer]) -> Answer:
-        """What the call gives, see `persistently`."""
-        return persistently(call, self.fs, self.url)
+        """What the call gives, tried again as `persistently` does.
+
+        Raises: StoreError where the object store can't be reached or refuses; FileNotFoundError.
+        """
+        try:
+            return persistently(call, self.fs, self.url)
+        except PermissionError as cause:
+            if self.local:
+                raise
+            msg = f"not allowed to read {redact(self.url)}: {cause}"
+            raise StoreError(msg) from cause
+        except LASTING:
+            raise
+        except OSError as cause:
+            if self.local:
+                raise
+            msg = f"can't reach {redact(self.url)}: {cause}"
+            raise StoreError(msg) from cause
 
     def read_json(self, name: str) -> Any:
         """The file's content, parsed.
@@ -173,6 +208,26 @@ class Folder:
         except OSError as cause:
             raise _store_error(self, name, cause) from cause
 
+    def remove(self, name: str) -> None:
+        """Deletes the file, or the folder with all below it; one that is absent is no error.
+
+        Raises: StoreError where the store can't be written.
+        """
+        path = self.path(name)
+
+        def attempt() -> None:
+            # The attempt before may have got through though its answer was lost.
+            with contextlib.suppress(FileNotFoundError):
+                if self.fs.info(path)["type"] == "directory":  # `isdir` says no where it could not find out
+                    self.fs.rm(path, recursive=True)
+                else:
+                    self.fs.rm_file(path)
+
+        try:
+            persistently(attempt, self.fs, self.url)
+        except OSError as cause:
+            raise _store_error(self, name, cause) from cause
+
     def remove_leftovers(self) -> None:
         """Deletes what a killed run had not finished; the caller holds the store's lock."""
         if self.local and Path(self.root).is_dir():
@@ -206,7 +261,7 @@ def _commit_remote(folder: Folder, name: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="curate-") as place:
         built = Path(place) / name.rsplit("/", 1)[-1]
         yield built
-        folder.persistently(lambda: folder.fs.put_file(str(built), folder.path(name)))
+        persistently(lambda: folder.fs.put_file(str(built), folder.path(name)), folder.fs, folder.url)
 
 
 def _store_error(folder: Folder, name: str, cause: OSError) -> StoreError:

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from filters.core.errors import StoreError, StoreLocked
 from transforms.fingerprints import file_fingerprint
-from transforms.storage import Folder, redact
+from transforms.storage import Folder, client_errors, redact
 
 logger = logging.getLogger("curate.store")
 
@@ -224,7 +224,8 @@ class _Heartbeat:
         """Renews the lock; one that can't be renewed for a while is renewed later."""
         while not self.stopped.wait(LOCK_REFRESH_SECONDS):
             try:
-                self.folder.fs.pipe_file(self.path, json.dumps(_holder()).encode())
+                with client_errors():
+                    self.folder.fs.pipe_file(self.path, json.dumps(_holder()).encode())
             except OSError as cause:
                 logger.warning("can't renew the lock of %s: %s", redact(self.folder.url), cause)
 
@@ -240,11 +241,8 @@ def _remote_lock(folder: Folder) -> Iterator[None]:
     else:
         if abs(time.time() - _time_of(content)) < LOCK_STALE_SECONDS or _renewed(folder, content):
             raise _locked(folder, content.decode())
-        folder.persistently(lambda: folder.fs.rm_file(path))
-    try:
-        folder.fs.pipe_file(path, json.dumps(_holder()).encode(), mode="create")
-    except FileExistsError as cause:
-        raise _locked(folder, "") from cause
+        folder.remove("run.lock")
+    _create_lock(folder, path)
     heartbeat = _Heartbeat(folder, path)
     thread = threading.Thread(target=heartbeat.run, name="store-lock", daemon=True)
     thread.start()
@@ -253,7 +251,20 @@ def _remote_lock(folder: Folder) -> Iterator[None]:
     finally:
         heartbeat.stopped.set()
         thread.join()
-        folder.persistently(lambda: folder.fs.rm_file(path))
+        folder.remove("run.lock")
+
+
+def _create_lock(folder: Folder, path: str) -> None:
+    content = json.dumps(_holder()).encode()
+    try:
+        folder.persistently(lambda: folder.fs.pipe_file(path, content, mode="create"))
+    except FileExistsError as cause:
+        # It is ours where an attempt got through though its answer was lost.
+        found = b""
+        with contextlib.suppress(FileNotFoundError):
+            found = folder.read_bytes("run.lock")
+        if found != content:
+            raise _locked(folder, found.decode()) from cause
 
 
 def _renewed(folder: Folder, before: bytes) -> bool:

@@ -27,7 +27,7 @@ from transforms.pool import PoolOptions, Shard
 from transforms.pools.parquet import read_rows
 from transforms.pools.webdataset import OWN_EXTENSION, split_name
 from transforms.samples import samples_measure, shown
-from transforms.storage import LASTING
+from transforms.storage import LASTING, client_errors
 from transforms.store import Store
 from transforms.tar import TarEnded, end_tar, members_of, write_member
 
@@ -196,7 +196,7 @@ def _read_samples(
     given = 0
     for wait in (*config.pool.retry_seconds, None):
         try:
-            with shard.open() as stream:
+            with client_errors(), shard.open() as stream:
                 for members in _samples_of(stream, shard, config.pool, rows[given:]):
                     given += 1
                     yield members

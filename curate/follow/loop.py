@@ -243,9 +243,10 @@ class Follower:
             },
         }
         now = time.time()
-        if self._signed is None or self._signed[1] != told or now - self._signed[0] > SIGN_SECONDS:
+        since = time.monotonic()  # a clock that is set back would silence it for as long
+        if self._signed is None or self._signed[1] != told or since - self._signed[0] > SIGN_SECONDS:
             self.store.folder.write_json(ledger.file(SESSION), {**told, "looked": now})
-            self._signed = (now, told)
+            self._signed = (since, told)
         if self.options.metrics_port is not None:
             status = with_session(self._status, {**told, "looked": now})
             self.page.show(status, self.process)

@@ -110,7 +110,8 @@ def _failures(ledger: Ledger, manifest: Mapping[str, Any], section: DriftSection
 def _running(session: Mapping[str, Any], now: float) -> bool:
     if not session or session["ended"]:
         return False
-    return bool(session["busy"] or now - session["looked"] < session["every"] + STOPPED_AFTER)
+    # From the future is what was said before a clock was set back: one that lives says it anew.
+    return bool(session["busy"] or abs(now - session["looked"]) < session["every"] + STOPPED_AFTER)
 
 
 def _has(ledger: Ledger, name: str) -> bool:

@@ -141,11 +141,12 @@ class LookForBatches(beam.DoFn):
     def process(self, element: tuple[str, Any], seen: Any = SEEN) -> Iterator[Arrived]:
         """The tick's time is in Unix seconds; one from before the last look was waited for in vain."""
         known: Seen = seen.read() or Seen()
-        if float(element[1]) < known.looked:
+        looked = time.time()
+        # A last look from the future means a clock that was set back since.
+        if float(element[1]) < known.looked <= looked:
             return
         check_stream(self._config.ledger, self._config.stream)
         self._launcher.check(SILENT_SECONDS + 2 * self._config.every)
-        looked = time.time()
         decided = decided_shards(self._committed.manifest())
         taken = known.taken - decided
         pool = self._config.plan.recipe.file.pool

@@ -113,7 +113,7 @@ def _remove_others(decision: Decision, place: str, keep: str | None) -> None:
     folder = decision.store.folder
     for name in folder.names(place):
         if name.endswith(".faiss") and name != keep:
-            folder.fs.rm_file(folder.path(f"{place}/{name}"))
+            folder.remove(f"{place}/{name}")
 
 
 def _questions(vectors: Vectors, known: Numbers, count: int) -> dict[str, list[tuple[Half, int]]]:

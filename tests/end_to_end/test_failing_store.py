@@ -7,93 +7,177 @@ import os
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import fsspec
 import pytest
-import s3fs
-from fsspec.asyn import sync_wrapper
+from fsspec.asyn import AsyncFileSystem
 
+from curate.follow.calibrate import calibrate
+from curate.follow.loop import Follower, FollowOptions
+from curate.run import RunOptions, RunResult
 from filters.core.errors import StoreError
-from tests.end_to_end.conftest import S3Server, grow_disk
-from tests.end_to_end.test_s3 import assert_same_results
-from tests.running import EVERYDAY, curate, files_of
+from tests.end_to_end.conftest import GcsServer, S3Server, grow_disk
+from tests.end_to_end.failing_store import FailingGcs, FailingS3
+from tests.end_to_end.objects import assert_same_results, gcs_bucket
+from tests.follow.following import PLAIN, curated_uids, make_pool, manifest_of
+from tests.running import EVERYDAY, curate, files_of, plan_of
+from transforms.store import Store
 
 RETRYING = EVERYDAY.replace("retry_seconds: []", "retry_seconds: [0.0, 0.0, 0.0]")
 
 
-class EveryTenthFails(s3fs.S3FileSystem):
-    """S3 whose every tenth call is answered by an error; all instances count together."""
+@dataclass(frozen=True)
+class Flaky:
+    """A bucket that holds the small pool under `pool/`, behind a file system that fails.
 
-    protocol = ("flaky", "s3")
-    calls = 0
-    failed = 0
-    healthy = False
+    Attributes:
+        kind: the file system's class, which counts.
+        url: the bucket.
+        fetch: gives a local folder with the files under a name.
+        put: uploads a file under a name, past what fails.
+    """
 
-    async def _call_s3(self, method: str, *parts: Any, **how: Any) -> Any:
-        kind = type(self)
-        kind.calls += 1
-        if kind.calls % 10 == 0 and not kind.healthy:
-            kind.failed += 1
-            raise OSError(errno.EIO, f"{method}: the network is down for a moment")
-        return await super()._call_s3(method, *parts, **how)
+    kind: type[FailingS3 | FailingGcs]
+    url: str
+    fetch: Callable[[str], Path]
+    put: Callable[[Path, str], object]
 
-    call_s3 = sync_wrapper(_call_s3)
+    @property
+    def place(self) -> tuple[str, str]:
+        """Pool and store."""
+        return f"{self.url}/pool/*.tar", f"{self.url}/store"
 
 
-@pytest.fixture
-def flaky(s3_server: S3Server, small_pool: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder behind a bucket, which holds the small pool; `flaky://` fails every tenth call to it."""
+@pytest.fixture(params=["s3", "gcs"])
+def flaky(
+    request: pytest.FixtureRequest, small_pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Flaky]:
+    """Each object store, whose every tenth call fails."""
     monkeypatch.setattr("transforms.storage.WAIT_SECONDS", (0.0, 0.0, 0.0))
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint)
+    kind: type[AsyncFileSystem]
+    if request.param == "s3":
+        found = flaky_s3(request.getfixturevalue("s3_server"), small_pool, monkeypatch)
+    else:
+        found = flaky_gcs(
+            request.getfixturevalue("gcs_server"), small_pool, tmp_path / "fetched", monkeypatch
+        )
+    kind = found.kind
+    fsspec.register_implementation(kind.protocol[0], kind, clobber=True)
+    for name, value in (("calls", 0), ("failed", 0), ("healthy", False), ("away", "")):
+        monkeypatch.setattr(kind, name, value)
+    yield found
+    kind.clear_instance_cache()
+
+
+def flaky_s3(server: S3Server, pool: Path, monkeypatch: pytest.MonkeyPatch) -> Flaky:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    fsspec.register_implementation("flaky", EveryTenthFails, clobber=True)
-    monkeypatch.setattr(EveryTenthFails, "calls", 0)
-    monkeypatch.setattr(EveryTenthFails, "failed", 0)
-    folder = s3_server.folder / f"bucket-{uuid.uuid4().hex[:8]}"
-    shutil.copytree(small_pool, folder / "pool")
-    yield folder
-    EveryTenthFails.clear_instance_cache()
+    folder = server.folder / f"bucket-{uuid.uuid4().hex[:8]}"
+    shutil.copytree(pool, folder / "pool")
+
+    def put(path: Path, name: str) -> None:
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(path, folder / f"{name}.part")
+        (folder / f"{name}.part").replace(folder / name)  # an object is there whole or not at all
+
+    return Flaky(FailingS3, f"flaky://{folder.name}", lambda name: folder / name, put)
+
+
+def flaky_gcs(server: GcsServer, pool: Path, fetched: Path, monkeypatch: pytest.MonkeyPatch) -> Flaky:
+    bucket = gcs_bucket(server, pool)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.endpoint)
+    monkeypatch.setitem(fsspec.config.conf, "flakygs", {"token": "anon"})
+
+    def put(path: Path, name: str) -> None:
+        bucket.fs.put_file(str(path), f"{bucket.name}/{name}")
+
+    return Flaky(FailingGcs, f"flakygs://{bucket.name}", lambda name: bucket.fetch(name, fetched), put)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_store_and_pool_that_fail_every_tenth_call_give_the_same_results(
-    flaky: Path, small_pool: Path, tmp_path: Path, workers: int
+    flaky: Flaky, small_pool: Path, tmp_path: Path, workers: int
 ) -> None:
     local = curate(RETRYING, small_pool, tmp_path / "local")
-    run = curate(RETRYING, f"flaky://{flaky.name}/pool/*.tar", f"flaky://{flaky.name}/store", workers=workers)
-    assert EveryTenthFails.failed >= 5
+    run = curate(RETRYING, *flaky.place, workers=workers)
+    assert flaky.kind.failed >= 5
+    assert flaky.kind.failed == flaky.kind.calls // 10
     assert run.manifest["failed_shards"] == []
-    assert_same_results(tmp_path / "local", local, flaky / "store", run)
+    assert_same_results(tmp_path / "local", local, flaky.fetch("store"), run)
 
 
 def test_a_store_that_stays_away_stops_the_run_and_the_next_goes_on(
-    flaky: Path, small_pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flaky: Flaky, small_pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     local = curate(RETRYING, small_pool, tmp_path / "local")
-    true_put = EveryTenthFails._put_file
-
-    async def refuse(self: Any, source: str, target: str, **how: Any) -> Any:
-        if "/ledger/" in target:
-            raise OSError(errno.EIO, "the network is down")
-        return await true_put(self, source, target, **how)
-
-    place = f"flaky://{flaky.name}/pool/*.tar", f"flaky://{flaky.name}/store"
     with monkeypatch.context() as broken:
-        broken.setattr(EveryTenthFails, "_put_file", refuse)
-        EveryTenthFails.clear_instance_cache()
-        with pytest.raises(StoreError, match=r"can't write \S+/ledger/\S+: .*the network is down"):
-            curate(RETRYING, *place)
-    monkeypatch.setattr(EveryTenthFails, "healthy", True)
-    EveryTenthFails.clear_instance_cache()
+        broken.setattr(flaky.kind, "away", "ledger/")
+        away = "the network is down|the server is busy"
+        with pytest.raises(StoreError, match=rf"can't (write|reach) {flaky.url}/store\S*: .*({away})"):
+            curate(RETRYING, *flaky.place)
+    monkeypatch.setattr(flaky.kind, "healthy", True)
+    flaky.kind.clear_instance_cache()
     said: list[str] = []
-    run = curate(RETRYING, *place, said=said)
+    run = curate(RETRYING, *flaky.place, said=said)
     assert said[0] == "all 2 shards are measured"
-    assert_same_results(tmp_path / "local", local, flaky / "store", run)
+    assert_same_results(tmp_path / "local", local, flaky.fetch("store"), run)
+
+
+def test_shards_that_arrive_while_calls_fail_are_decided_once(flaky: Flaky, tmp_path: Path) -> None:
+    made, live = make_pool(tmp_path / "made", shards=6), tmp_path / "live"
+    live.mkdir()
+
+    def put_here(path: Path, name: str) -> None:
+        shutil.copy(path, live / name)
+        (live / f"{name}.done").touch()
+
+    def put_there(path: Path, name: str) -> None:
+        flaky.put(path, f"live/{name}")
+
+    batches = [[0, 1], [2], [3, 4], [5]]
+    follow_arriving(batches, made, put_here, str(live / "*.tar"), str(tmp_path / "local"))
+    said = follow_arriving(batches, made, put_there, f"{flaky.url}/live/*.tar", f"{flaky.url}/followed")
+    assert flaky.kind.failed == flaky.kind.calls // 10 >= 30
+    assert len([text for text in said if text.startswith("batch ")]) == len(batches)
+    fetched = flaky.fetch("followed")
+    ours, theirs = manifest_of(tmp_path / "local"), manifest_of(fetched)
+    assert [part["batch"] for part in theirs["parts"]] == [1, 1, 2, 3, 3, 4]
+    assert len({part["uri"] for part in theirs["parts"]}) == 6
+    assert theirs["failed_shards"] == []
+    here, there = (RunResult(manifest["ledger"], manifest, {}) for manifest in (ours, theirs))
+    assert_same_results(tmp_path / "local", here, fetched, there)
+    curated = curated_uids(fetched, theirs["ledger"])
+    assert set(curated.values()) == {1}
+    assert len(curated) == theirs["verdicts"]["keep"] > 0
+
+
+def follow_arriving(
+    batches: Sequence[Sequence[int]], made: Path, put: Callable[[Path, str], object], pool: str, store: str
+) -> list[str]:
+    """Follows a pool whose next shards arrive whenever a batch is done; returns what was said."""
+    arriving, said = iter(batches), []
+
+    def arrive() -> None:
+        for number in next(arriving, []):
+            put(made / f"{number:05d}.tar", f"{number:05d}.tar")
+
+    def say(text: str) -> None:
+        said.append(text)
+        if text.startswith("batch "):
+            arrive()
+
+    arrive()
+    recipe = PLAIN.replace("retry_seconds: []", "retry_seconds: [0.0, 0.0, 0.0]")
+    plan = plan_of(recipe, pool, store)
+    calibrate(plan, RunOptions(), said.append)
+    options = FollowOptions(every=0.02, until_idle=True)
+    Follower(plan.recipe, Store.at(store), [pool], RunOptions(), options, say).follow()
+    return said
 
 
 def test_a_store_that_became_read_only_is_told_and_can_be_gone_on_with(

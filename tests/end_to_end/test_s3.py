@@ -9,21 +9,20 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import s3fs
 
 from curate.explore.conditions import Condition
-from curate.run import RunResult
 from curate.serve.library import Library
 from filters.core.errors import QueryError, StoreLocked
 from tests.compared import compared_pool
 from tests.curate.test_command_line import curate as command
 from tests.end_to_end.conftest import S3Server
+from tests.end_to_end.objects import assert_same_results
 from tests.running import EVERYDAY, ask, curate, plan_of
 from tests.search.conftest import PICTURES
+from transforms.storage import Folder
 from transforms.store import Store
 
 WITH_OPTIONS = """\
@@ -64,36 +63,6 @@ def in_environment(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret)
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-
-
-def assert_same_results(local: Path, local_run: RunResult, remote: Path, remote_run: RunResult) -> None:
-    """Everything but addresses is the same: part names hold a hash of the shard's."""
-    pairs = list(zip(local_run.manifest["parts"], remote_run.manifest["parts"], strict=True))
-    for ours, theirs in pairs:
-        groups = [item["group"] for item in local_run.manifest["measures"]]
-        for group in [local_run.manifest["samples"], *groups]:
-            one = pq.read_table(local / group / f"{ours['part']}.parquet")
-            other = pq.read_table(remote / group / f"{theirs['part']}.parquet")
-            assert without_address(one).equals(without_address(other))
-        one = pq.read_table(local / "ledger" / local_run.ledger / f"{ours['part']}.parquet")
-        other = pq.read_table(remote / "ledger" / remote_run.ledger / f"{theirs['part']}.parquet")
-        assert one.equals(other)
-    subsets = [
-        np.load(store / "subsets" / f"{run.ledger}.npy")
-        for store, run in ((local, local_run), (remote, remote_run))
-    ]
-    assert np.array_equal(*subsets)
-    here = sorted((local / "curated" / local_run.ledger).glob("*.tar"))
-    there = sorted((remote / "curated" / remote_run.ledger).glob("*.tar"))
-    renamed = [
-        path.read_bytes().replace(local_run.ledger.encode(), remote_run.ledger.encode()) for path in here
-    ]
-    assert renamed == [path.read_bytes() for path in there]
-    assert here
-
-
-def without_address(table: pa.Table) -> pa.Table:
-    return table.drop_columns([name for name in ("shard",) if name in table.column_names])
 
 
 def assert_nowhere(server: S3Server, folder: Path, text: str) -> None:
@@ -175,6 +144,18 @@ def test_a_second_run_on_one_s3_store_stops_and_a_stale_lock_does_not_hold(
     (bucket / "store" / "run.lock").write_text(json.dumps({"host": "x", "pid": 1, "time": 0}))
     assert curate(EVERYDAY, f"s3://{bucket.name}/pool", url).counts["keep"] == 6
     assert not (bucket / "store" / "run.lock").exists()
+
+
+@pytest.mark.usefixtures("in_environment")
+def test_what_another_process_writes_to_a_listed_folder_is_seen(bucket: Path) -> None:
+    folder = Folder(f"s3://{bucket.name}/store")
+    folder.write_json("below/a.json", [1])
+    assert folder.names("below") == ["a.json"]
+    other = s3fs.S3FileSystem(skip_instance_cache=True)
+    other.pipe_file(f"{bucket.name}/store/below/b.json", b"[2]")
+    other.pipe_file(f"{bucket.name}/store/below/a.json", b"[1, 2, 3, 4, 5]")
+    assert folder.read("below/a.json", lambda stream: stream.read()) == b"[1, 2, 3, 4, 5]"
+    assert folder.exists("below/b.json")
 
 
 @pytest.mark.usefixtures("in_environment")

@@ -126,6 +126,55 @@ def test_a_full_disk_is_said_and_leaves_nothing(tiny_disk: Path) -> None:
     assert folder.names("") == ["small.json"]
 
 
+def test_what_is_removed_is_gone_and_what_is_absent_may_be_removed(folder: Folder) -> None:
+    for name in ("deep/er/a.json", "deep/b.json", "c.json", "d.json"):
+        folder.write_json(name, 1)
+    for name in ("deep", "c.json", "deep", "nowhere"):
+        folder.remove(name)
+    assert folder.names("") == ["d.json"]
+
+
+class ClientError(Exception):
+    """One that is no OSError, as gcsfs's and botocore's are."""
+
+
+ClientError.__module__ = "gcsfs.retry"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ClientError("busy, 503"), "can't reach memory://.*: ClientError: busy, 503"),
+        (OSError("no route"), "can't reach memory://.*: no route"),
+        (PermissionError("denied"), "not allowed to read memory://.*: denied"),
+    ],
+)
+def test_an_object_store_that_can_not_be_read_becomes_a_store_error(
+    error: Exception, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transforms.storage.WAIT_SECONDS", (0.0, 0.0))
+    folder = Folder(memory_folder())
+    asked = []
+
+    def refuse(path: str) -> None:
+        asked.append(path)
+        raise error
+
+    monkeypatch.setattr(folder.fs, "info", refuse)
+    monkeypatch.setattr(folder.fs, "exists", refuse)
+    with pytest.raises(StoreError, match=message):
+        folder.exists("a.json")
+    assert len(asked) == (1 if isinstance(error, PermissionError) else 3)
+    with pytest.raises(StoreError, match=r"memory://\S+/a\.json: "):
+        folder.remove("a.json")
+
+
+def test_a_fault_of_our_own_stays_what_it_is() -> None:
+    folder = Folder(memory_folder())
+    with pytest.raises(ZeroDivisionError):
+        folder.persistently(lambda: 1 // 0)
+
+
 def test_a_store_error_names_no_secret() -> None:
     folder = Folder(memory_folder() + "?token=secret", {"skip_instance_cache": True})
     with pytest.raises(StoreError) as raised, folder.commit("a.json"):

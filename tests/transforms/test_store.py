@@ -239,6 +239,37 @@ def test_of_two_that_take_a_remote_lock_at_once_one_is_refused(monkeypatch: pyte
         pass
 
 
+def test_a_remote_lock_that_was_made_though_its_answer_got_lost_is_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transforms.storage, "WAIT_SECONDS", (0.0,))
+    store = Store.at(memory_folder())
+    fs = store.folder.fs
+    pipe, remove = fs.pipe_file, fs.rm_file
+    lost = iter([OSError("no answer"), OSError("no answer")])
+
+    def answer(error: OSError | None) -> None:
+        if error:
+            raise error
+
+    def piped(path: str, content: bytes, **how: object) -> None:
+        if fs.exists(path) and how.get("mode") == "create":
+            raise FileExistsError(path)
+        pipe(path, content, **how)
+        answer(next(lost, None))
+
+    def removed(path: str) -> None:
+        remove(path)
+        answer(next(lost, None))
+
+    monkeypatch.setattr(fs, "pipe_file", piped)
+    monkeypatch.setattr(fs, "rm_file", removed)
+    with store.lock():
+        assert json.loads(fs.cat_file(store.folder.path("run.lock")))["pid"] == os.getpid()
+    assert next(lost, None) is None
+    assert not store.folder.exists("run.lock")
+
+
 def test_a_remote_lock_is_renewed_even_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transforms.store, "LOCK_REFRESH_SECONDS", 0.02)
     store = Store.at(memory_folder())

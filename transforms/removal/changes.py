@@ -126,11 +126,11 @@ def uncommitted(scope: Scope) -> Iterator[Change]:
         if stray:
             yield deletion(folder, stray)
         if "work" in names:
-            yield Change((), partial(_delete_folder, folder, f"{group}/work"))
+            yield Change((), partial(folder.remove, f"{group}/work"))
     for report in scope.groups("report"):
         for name in folder.names(report):
             if "work" in folder.names(f"{report}/{name}"):
-                yield Change((), partial(_delete_folder, folder, f"{report}/{name}/work"))
+                yield Change((), partial(folder.remove, f"{report}/{name}/work"))
     # A fit that goes on among other rows than it began with would miscount.
     fits = [f"artefacts/{name}" for name in folder.names("artefacts") if name.endswith(".json")]
     if unfinished := [name for name in fits if _begun(folder.read_json(name))]:
@@ -264,7 +264,7 @@ def deletion(folder: Folder, names: Sequence[str]) -> Change:
     def apply() -> None:
         for name in names:
             if folder.exists(name):
-                folder.fs.rm_file(folder.path(name))
+                folder.remove(name)
 
     return Change(tuple(names), apply)
 
@@ -336,8 +336,3 @@ def _leave_out(scope: Scope, names: Sequence[str]) -> None:
 def _write_text(folder: Folder, name: str, text: str) -> None:
     with folder.commit(name) as path:
         path.write_text(text, encoding="utf-8", newline="")
-
-
-def _delete_folder(folder: Folder, name: str) -> None:
-    if folder.fs.exists(folder.path(name)):
-        folder.fs.rm(folder.path(name), recursive=True)
