@@ -16,7 +16,7 @@ from typing import Any, Self
 STOP_SECONDS = 10.0  # that the server has to end
 
 
-@dataclass
+@dataclass(eq=False)
 class WorkerProcess:
     """A worker process.
 
