@@ -42,7 +42,7 @@ def run(*, small: bool) -> Section:
         rows=[*usual.rows("500 x 400", many * images), *large.rows("1000 x 800", few * images)],
         met=[
             (
-                f"two local processes at least {LOCAL:g} times as fast as one worker (1000 x 800): {local:.2f}",
+                f"two local processes at least {LOCAL:g} times as fast as one (1000 x 800): {local:.2f}",
                 local >= LOCAL,
             ),
             (
