@@ -29,6 +29,7 @@ NAMES = (
     "explore",
     "stored_bytes",
     "engines",
+    "large_pictures",
     "follow",
     "gpu",
 )

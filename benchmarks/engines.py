@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import statistics
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -25,8 +26,13 @@ APART = "two programs, half the shards each"
 def run(*, small: bool) -> Section:
     """A pool without a model, so that decoding is what takes time; each worker has one decode thread."""
     shards, images, rounds = (2, 16, 1) if small else (48, 256, 3)
-    tars = photograph_pool(min(shards, 8), images)
-    with scratch("engines") as folder:
+    return compared("engines", photograph_pool(min(shards, 8), images), (shards, images, rounds), "500 x 400")
+
+
+def compared(name: str, tars: Sequence[Path], size: tuple[int, int, int], pictures: str) -> Section:
+    """The section of one pool; size: shards, images in each, and rounds."""
+    shards, images, rounds = size
+    with scratch(name) as folder:
         pool = list(map(str, linked_pool(folder / "pool", tars, shards)))
         found = call_fresh(measured, torch_threads=1, folder=str(folder), tars=pool, rounds=rounds).value
     seconds, begun, busy = found["seconds"], found["begun"], found["busy"]
@@ -35,11 +41,11 @@ def run(*, small: bool) -> Section:
     prism = middle[TWO] / middle[ELSEWHERE]
     count = shards * images
     return Section(
-        name="engines",
+        name=name,
         measured=(
-            f"the measuring stage over {shards} shards of {images} photographs, all automatic measures, no "
-            f"model, one decode thread for each worker, {cores()} cores; each engine has run an empty stage "
-            "before, in the seconds of its start"
+            f"the measuring stage over {shards} shards of {images} photographs of {pictures}, all automatic "
+            f"measures, no model, one decode thread for each worker, {cores()} cores; each engine has run "
+            "an empty stage before, in the seconds of its start"
         ),
         against="each other, by turns",
         columns=(

@@ -24,10 +24,10 @@ _WORDS = (
 WORDS = tuple(_WORDS.split())
 
 
-def photograph(seed: int) -> tuple[bytes, str]:
-    """An encoded picture and its caption; the same seed gives the same ones."""
+def photograph(seed: int, scale: int = 1) -> tuple[bytes, str]:
+    """An encoded picture and its caption; the same seed gives the same ones. scale: of both sides."""
     random = np.random.default_rng(seed)
-    width, height = int(random.integers(440, 561)), int(random.integers(350, 451))
+    width, height = scale * int(random.integers(440, 561)), scale * int(random.integers(350, 451))
     light = np.zeros((height, width, 3), dtype=np.float32)
     for cells, strength in ((3, 60), (8, 40), (24, 25), (72, 14), (200, 8)):
         coarse = random.integers(0, 256, (max(2, cells * height // width), cells, 3), dtype=np.uint8)
@@ -46,23 +46,23 @@ def photograph(seed: int) -> tuple[bytes, str]:
     return stream.getvalue(), caption
 
 
-def photograph_pool(shards: int, images_per_shard: int) -> list[Path]:
+def photograph_pool(shards: int, images_per_shard: int, scale: int = 1) -> list[Path]:
     """Tars in img2dataset's layout, in order; made once, then taken from the cache."""
-    folder = CACHE / f"photographs-{images_per_shard}"
+    folder = CACHE / (f"photographs-{images_per_shard}" + (f"-x{scale}" if scale > 1 else ""))
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{number:05d}.tar" for number in range(shards)]
     for number, path in enumerate(paths):
         if not path.exists():
             print(f"  making {path.parent.name}/{path.name}", flush=True)
-            _write_tar(path, number, images_per_shard)
+            _write_tar(path, number, images_per_shard, scale)
     return paths
 
 
-def _write_tar(path: Path, number: int, images: int) -> None:
+def _write_tar(path: Path, number: int, images: int, scale: int) -> None:
     unfinished = path.with_suffix(f".{os.getpid()}")
     with tarfile.open(unfinished, "w", format=tarfile.GNU_FORMAT) as tar:
         for row in range(images):
-            image, caption = photograph(number * images + row)
+            image, caption = photograph(number * images + row, scale)
             key = f"{number:05d}{row:04d}"
             metadata = {"key": key, "caption": caption, "url": f"https://pictures.example/{key}.jpg"}
             members = {"jpg": image, "txt": caption.encode(), "json": json.dumps(metadata).encode()}
