@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from pathlib import Path
 
 import grpc
 import pytest
@@ -18,8 +17,9 @@ from typer.testing import CliRunner
 from curate.cli import app
 from curate.worker_pool import running_pool
 from filters.core.errors import RunnerError
-from tests.curate.test_worker_processes import children_of, runs, wait_until
+from tests.curate.test_worker_processes import wait_until
 from tests.engines import CURATE
+from tests.processes import children_of, runs
 
 
 def test_workers_are_started_and_stopped_as_they_are_asked_for() -> None:
@@ -28,17 +28,13 @@ def test_workers_are_started_and_stopped_as_they_are_asked_for() -> None:
         asked = beam_fn_api_pb2.StartWorkerRequest(worker_id="one")
         asked.control_endpoint.url = "localhost:1"
         assert not pool.StartWorker(asked).error
-        (server,) = [one for one in children_of(os.getpid()) if "curate.worker_main" in command_of(one)]
+        (server,) = children_of(os.getpid(), "curate.worker_main")
         wait_until(lambda: children_of(server), "the worker")
         (worker,) = children_of(server)
         stop = beam_fn_api_pb2.StopWorkerRequest(worker_id="one")
         assert not pool.StopWorker(stop).error
         assert not runs(worker)
         assert not pool.StopWorker(stop).error, "one that is not there is no fault"
-
-
-def command_of(process: int) -> str:
-    return Path(f"/proc/{process}/cmdline").read_text()
 
 
 def test_an_address_that_is_taken_is_refused() -> None:

@@ -25,6 +25,7 @@ from curate.worker_processes import Line, device_environment
 from curate.worker_starter import WorkerStarter
 from filters.core.errors import PoolError, WorkerLost
 from tests.curate.test_engine import FailAt
+from tests.processes import parent_of, runs
 from tests.running import curate, files_of, plan_of
 
 SHORT = """\
@@ -68,25 +69,6 @@ def wait_until(done: object, what: str) -> None:
     while not done():
         assert time.monotonic() < ends, what
         time.sleep(0.1)
-
-
-def parent_of(process: int) -> int:
-    """The process that started one."""
-    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def children_of(process: int) -> list[int]:
-    """The processes that one has started."""
-    found = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-    return [one for one in found if runs(one) and parent_of(one) == process]
-
-
-def runs(process: int) -> bool:
-    """Whether a process exists and is no zombie."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from tests.dying import Forks
 from tests.end_to_end.test_killed_runs import run
 from tests.engines import prism_program
 from tests.pools import photo_shards
+from tests.processes import children_of
 from tests.running import EVERYDAY, curate, files_of, plan_of, unlike
 
 KILLS = int(os.environ.get("CURATE_KILLS", "5"))
@@ -40,11 +40,9 @@ def pool(tmp_path: Path) -> Path:
 
 def victims(sign: str, generation: int) -> list[int]:
     """This process's children (generation 1) or theirs (2) whose command line holds the sign."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
-    found = [(*map(int, line.split()[:2]), line) for line in listed.stdout.splitlines()]
-    parents = {os.getpid()}
+    parents = [os.getpid()]
     for _ in range(generation):
-        parents = {process for process, parent, line in found if parent in parents and sign in line}
+        parents = [child for parent in parents for child in children_of(parent, sign)]
     return sorted(parents)
 
 

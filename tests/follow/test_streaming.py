@@ -34,6 +34,7 @@ from tests.follow.following import (
     replayed,
     streamed,
 )
+from tests.processes import children_of
 from transforms.store import Store
 
 
@@ -128,14 +129,6 @@ def test_a_shard_that_can_t_be_read_is_tried_once_by_each_stream(tmp_path: Path,
         assert [part["rows"] for part in manifest["parts"]] == [8, 8]
 
 
-def children(parent: int, name: str) -> list[int]:
-    """The child processes of a process whose command holds this text."""
-    listed = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True, check=False
-    )
-    return [int(line.split()[0]) for line in listed.stdout.splitlines() if name in line]
-
-
 @pytest.mark.slow
 def test_a_stream_whose_engine_is_killed_says_so_and_the_next_goes_on(tmp_path: Path, program: str) -> None:
     pool, live = make_pool(tmp_path / "pool", shards=3), tmp_path / "live"
@@ -146,7 +139,7 @@ def test_a_stream_whose_engine_is_killed_says_so_and_the_next_goes_on(tmp_path: 
     def say(said: str) -> None:
         if said.startswith("batch 1:"):
             add(pool, live, 1)
-            (prism,) = children(os.getpid(), program)
+            (prism,) = children_of(os.getpid(), program)
             os.kill(prism, signal.SIGKILL)
 
     one.say = say
@@ -172,7 +165,7 @@ def test_a_stream_that_outlives_its_launcher_gives_way_to_the_next(tmp_path: Pat
         try:
             with launcher(tmp_path, f"binary: {program}\nworker_pool: {workers}\n") as killed:
                 wait_for(lambda: committed(store) == 1)
-                orphans = children(killed.pid, program)
+                orphans = children_of(killed.pid, program)
                 killed.kill()
             add(pool, live, 1)
             wait_for(lambda: committed(store) == 2)  # its workers go on without it

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from curate.runners.prism import Prism, find_prism, running_prism
 from filters.core.errors import RunnerError, StopRun, StoreError, StoreLocked, WorkerLost
 from tests.curate.test_engine import FailAt
 from tests.engines import prism_program, worker_pool
+from tests.processes import children_of
 from tests.running import EVERYDAY, plan_of
 
 
@@ -116,19 +116,10 @@ def test_the_error_of_a_step_is_the_error_of_the_run(program: str, workers: int)
             _ = pipeline | "Fail" >> engine.spread([1, 2, 3], FailAt(ValueError("plain")))
 
 
-def process_of(program: str) -> int:
-    """The child of this process that runs this program."""
-    children = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True, check=True
-    )
-    (found,) = (int(line.split()[0]) for line in children.stdout.splitlines() if program in line)
-    return found
-
-
 def test_a_killed_prism_ends_the_run(program: str, tmp_path: Path) -> None:
     with Prism(binary=program).start("test") as engine:
         assert isinstance(engine, PortableEngine)
-        prism = process_of(program)
+        (prism,) = children_of(os.getpid(), program)
         thread = kill_when_at_work(tmp_path, 1, [prism])
         with (
             pytest.raises(WorkerLost, match=rf"Prism \(process {prism}\) was killed \(signal 9\): run again"),
@@ -144,7 +135,8 @@ def test_a_prism_that_died_between_two_stages_is_not_waited_for(
     monkeypatch.setattr("curate.portable_engine.SERVER_SECONDS", 10_000)
     monkeypatch.setattr("curate.portable_engine.TRY_SECONDS", 0.2)
     with Prism(binary=program).start("test") as engine:
-        os.kill(process_of(program), signal.SIGKILL)
+        (prism,) = children_of(os.getpid(), program)
+        os.kill(prism, signal.SIGKILL)
         with (
             pytest.raises(WorkerLost, match=r"Prism .* was killed"),
             engine.pipeline("test") as pipeline,
