@@ -250,7 +250,7 @@ def _write_failures(
     if rows:
         with config.store.folder.commit(name) as path:
             pq.write_table(pa.Table.from_pylist(rows, FAILURES_SCHEMA), path)
-    elif config.store.folder.exists(name):
+    else:
         config.store.folder.remove(name)
 
 

@@ -263,8 +263,7 @@ def deletion(folder: Folder, names: Sequence[str]) -> Change:
 
     def apply() -> None:
         for name in names:
-            if folder.exists(name):
-                folder.remove(name)
+            folder.remove(name)
 
     return Change(tuple(names), apply)
 
