@@ -150,7 +150,8 @@ def _decode(content: bytes, name: str, options: PoolOptions) -> Picture:
     image.load()
     mode = image.mode
     frames = int(getattr(image, "n_frames", 1))
-    return Picture(image.convert("RGB"), content, form, mode, frames)
+    rgb = image if mode == "RGB" else image.convert("RGB")  # which copies
+    return Picture(rgb, content, form, mode, frames)
 
 
 def _metadata(raw: RawSample) -> dict[str, Any]:

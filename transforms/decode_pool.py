@@ -9,13 +9,14 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from transforms.decode import DecodedSample, failed
 from transforms.pool import RawSample
 
 MAX_WAITING_BYTES = 128 * 2**20
+GATHER_SECONDS = 0.1  # that samples are waited for together, before each by itself
 
 
 @dataclass(eq=False)
@@ -36,6 +37,8 @@ class DecodePool:
 
     Submitting blocks while too many samples, or too many bytes, are on their way: so memory does
     not grow with the shard, and reading runs ahead of the model by that much and no more.
+
+    Threads wake for many samples, not for each: between two cores that costs as much as reading does.
     """
 
     def __init__(self, threads: int, *, ahead: int, timeout_seconds: float) -> None:
@@ -43,6 +46,7 @@ class DecodePool:
         self._jobs: queue.SimpleQueue[DecodeJob | None] = queue.SimpleQueue()
         self._room = threading.Condition()
         self._ahead = ahead
+        self._refill = ahead * 3 // 4  # once full, submitting goes on when so few samples are on their way
         self._samples = 0
         self._bytes = 0
         self._closed = False
@@ -55,14 +59,20 @@ class DecodePool:
         job = DecodeJob(raw, work)
         size = len(raw.image or b"")
         with self._room:
-            while not self._closed and self._samples and not self._fits(size):
-                self._room.wait()
+            if not self._fits(size, self._ahead - 1):
+                self._room.wait_for(lambda: self._closed or self._fits(size, self._refill))
             if self._closed:
                 return None
             self._samples += 1
             self._bytes += size
         self._jobs.put(job)
         return job
+
+    def results(self, jobs: Sequence[DecodeJob]) -> Iterator[DecodedSample]:
+        """The decoded samples, in the order of the jobs, each as `result` gives it."""
+        jobs[-1].done.wait(GATHER_SECONDS)
+        for job in jobs:
+            yield self.result(job)
 
     def result(self, job: DecodeJob) -> DecodedSample:
         """The decoded sample; waits for it, but not longer than the time-out after its start."""
@@ -71,7 +81,7 @@ class DecodePool:
                 break
         with self._room:
             self._samples -= 1
-            self._room.notify_all()
+            self._tell_room()
         if job.error is not None:
             raise job.error
         if job.result is None:
@@ -88,8 +98,19 @@ class DecodePool:
         for _ in range(self._threads):
             self._jobs.put(None)
 
-    def _fits(self, size: int) -> bool:
-        return self._samples < self._ahead and self._bytes + size <= MAX_WAITING_BYTES
+    def _fits(self, size: int, most: int) -> bool:
+        """Whether another sample may come where at most so many are on their way; the only one always may."""
+        room = self._samples <= most and self._bytes + size <= MAX_WAITING_BYTES
+        return room or self._samples == 0
+
+    def _tell_room(self) -> None:
+        if self._samples <= self._refill:
+            self._room.notify_all()
+
+    @property
+    def on_their_way(self) -> int:
+        """How many samples were submitted and not taken yet."""
+        return self._samples
 
     def _patience(self, job: DecodeJob) -> float:
         if job.started is None:
@@ -122,7 +143,7 @@ class DecodePool:
                 error = raised
             with self._room:
                 self._bytes -= size
-                self._room.notify_all()
+                self._tell_room()
                 if job.given_up:
                     return
                 job.result, job.error = result, error

@@ -33,6 +33,7 @@ MODEL_AHEAD = 2  # batches that wait for the model
 TELL_EVERY = 50  # samples between two signs of progress
 READ_BLOCK_BYTES = 8 * 2**20
 STOP_SECONDS = 5.0
+HANDED_OVER = 16  # samples that are handed from thread to thread in one go
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class _Restart:
 
 
 _Read = RawSample | ShardEnd | _Restart
-_Item = tuple[Shard, "DecodeJob | ShardEnd | _Restart | BaseException"]
+_Item = Sequence[DecodeJob] | ShardEnd | _Restart | BaseException
 
 
 def stream_shards(
@@ -101,7 +102,7 @@ def stream_shards(
         with ThreadPoolExecutor(1, thread_name_prefix="model") as model:
             assembly = _Assembly(tasks, meters, sizes, pool, model)
             while assembly.growing:
-                assembly.take(*reader.items.get(), reader.items.qsize())
+                assembly.take(*reader.items.get())
                 yield from assembly.complete(MODEL_AHEAD)
             yield from assembly.complete(0)
     finally:
@@ -128,7 +129,7 @@ class _Reader:
     meters: Mapping[str, Meter]
     options: PoolOptions
     pool: DecodePool
-    items: queue.SimpleQueue[_Item] = field(default_factory=queue.SimpleQueue)
+    items: queue.SimpleQueue[tuple[Shard, _Item]] = field(default_factory=queue.SimpleQueue)
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -148,11 +149,16 @@ class _Reader:
         def work(raw: RawSample) -> DecodedSample:
             return _decode_and_prepare(raw, self.options, chosen)
 
+        jobs: list[DecodeJob] = []
         for item in read_with_retries(task.shard, self.options, self.stopped.wait):
+            if isinstance(item, RawSample):
+                job = self.pool.submit(task.veil(item) if task.veil else item, work)
+                jobs += [job] if job is not None else []
+            if jobs and (len(jobs) == HANDED_OVER or not isinstance(item, RawSample)):
+                self.items.put((task.shard, jobs))
+                jobs = []
             if not isinstance(item, RawSample):
                 self.items.put((task.shard, item))
-            elif (job := self.pool.submit(task.veil(item) if task.veil else item, work)) is not None:
-                self.items.put((task.shard, job))
             if self.stopped.is_set():
                 return
 
@@ -242,8 +248,8 @@ class _Assembly:
         self._model = model
         self._running: deque[_Running] = deque()
 
-    def take(self, where: Shard, item: DecodeJob | ShardEnd | _Restart | BaseException, ahead: int) -> None:
-        """The next thing that was read of a shard; ahead: how many more were read."""
+    def take(self, where: Shard, item: _Item) -> None:
+        """The next that was read of a shard."""
         shard = self.growing[where.part]
         if isinstance(item, BaseException):
             raise item
@@ -257,10 +263,11 @@ class _Assembly:
             self._running.append(_Running(shard))
             del self.growing[where.part]
         else:
-            shard.result.read_ahead += ahead
-            self._run(shard, shard.add(self._pool.result(item)))
-            if len(shard.result.samples) % TELL_EVERY == 0:
-                advance("measure", 0, samples=TELL_EVERY)
+            for sample in self._pool.results(item):
+                shard.result.read_ahead += self._pool.on_their_way
+                self._run(shard, shard.add(sample))
+                if len(shard.result.samples) % TELL_EVERY == 0:
+                    advance("measure", 0, samples=TELL_EVERY)
 
     def complete(self, ahead: int) -> Iterator[MeasuredShard]:
         """The shards that are complete; waits for the model until only `ahead` batches are left."""

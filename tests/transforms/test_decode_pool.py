@@ -73,6 +73,37 @@ def test_submitting_waits_while_too_many_samples_are_on_their_way() -> None:
     pool.close()
 
 
+def test_once_full_submitting_goes_on_when_there_is_room_for_several() -> None:
+    pool = DecodePool(1, ahead=8, timeout_seconds=60)
+    jobs = [submitted(pool.submit(raw(row), good)) for row in range(8)]
+    thread = threading.Thread(target=lambda: jobs.append(submitted(pool.submit(raw(8), good))))
+    thread.start()
+    pool.result(jobs[0])
+    time.sleep(0.05)
+    assert (len(jobs), pool.on_their_way) == (8, 7)
+    pool.result(jobs[1])
+    thread.join(5)
+    assert (len(jobs), pool.on_their_way) == (9, 7)
+    pool.close()
+
+
+def test_results_of_several_jobs_come_in_order_and_a_stuck_one_costs_itself_alone() -> None:
+    go = threading.Event()
+
+    def slow_at_first(sample: RawSample) -> DecodedSample:
+        if sample.row == 0:
+            go.wait(10)
+        return good(sample)
+
+    pool = DecodePool(1, ahead=10, timeout_seconds=0.3)
+    jobs = [submitted(pool.submit(raw(row), slow_at_first)) for row in range(4)]
+    found = list(pool.results(jobs))
+    assert [sample.raw.row for sample in found] == [0, 1, 2, 3]
+    assert [sample.failure for sample in found] == ["timeout", None, None, None]
+    go.set()
+    pool.close()
+
+
 def test_submitting_waits_while_too_many_bytes_are_on_their_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transforms.decode_pool, "MAX_WAITING_BYTES", 100)
     go = threading.Event()
