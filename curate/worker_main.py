@@ -26,6 +26,7 @@ from apache_beam.runners.worker.sdk_worker import SdkHarness
 
 import curate.pipeline  # noqa: F401  (imports what the steps need, once for all workers)
 from curate.logs import set_up_logs
+from transforms.progress import listening
 
 PARENT_SECONDS = 0.5  # between looks at whether the parent still lives
 ORDERS, ERRORS = 0, 2  # file descriptors
@@ -53,7 +54,8 @@ class Server:
     """Forks workers and tells when they end, until its launcher is done or has ended.
 
     Orders and answers are lines of JSON: {"start": key, "work": arguments of `work`, "environment":
-    variables} and {"kill": key}; {"key": key, "process": id} and {"key": key, "code": exit code}.
+    variables} and {"kill": key}; {"key": key, "process": id} and {"key": key, "code": exit code}. Workers
+    write to the same pipe how far they are: {"advance": …}, what `transforms.progress.advance` is told.
 
     Attributes:
         launcher: the process that gives the orders.
@@ -102,16 +104,20 @@ class Server:
             return
         process = os.fork()
         if process == 0:
-            os.close(self.answers)
-            _become_worker(order)
+            _become_worker(order, self.answers)
         self.workers[process] = order["start"]
         self._tell(key=order["start"], process=process)
 
     def _tell(self, **answer: int) -> None:
-        os.write(self.answers, json.dumps(answer).encode() + b"\n")
+        _write_line(self.answers, answer)
 
 
-def _become_worker(order: dict[str, Any]) -> NoReturn:
+def _write_line(pipe: int, content: object) -> None:
+    """Lines are short, and so are written whole, whoever else writes."""
+    os.write(pipe, json.dumps(content).encode() + b"\n")
+
+
+def _become_worker(order: dict[str, Any], answers: int) -> NoReturn:
     code = 1
     try:
         signal.set_wakeup_fd(-1)
@@ -119,7 +125,8 @@ def _become_worker(order: dict[str, Any]) -> NoReturn:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.dup2(os.open(os.devnull, os.O_RDONLY), ORDERS)
         os.environ.update(order["environment"])
-        work(**order["work"])
+        with listening(lambda step: _write_line(answers, {"advance": vars(step)})):
+            work(**order["work"])
         code = 0
     except BaseException:  # noqa: BLE001  (said, and nothing of the server goes on here)
         sys.excepthook(*sys.exc_info())

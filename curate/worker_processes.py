@@ -142,7 +142,9 @@ class ProcessHandler(GrpcWorkerHandler):
             "data_buffer_time_limit_ms": DATA_BUFFER_TIME_LIMIT_MS,
             "runner_capabilities": sorted(FNAPI_RUNNER_CAPABILITIES),
         }
-        self._worker = self._crew.starter.start(harness, device_environment(self._device))
+        self._worker = self._crew.starter.start(
+            harness, device_environment(self._device) if self._device else {}
+        )
         threading.Thread(target=self._watch, name=f"watch-{self.worker_id}", daemon=True).start()
 
     def stop_worker(self) -> None:
@@ -164,8 +166,9 @@ class ProcessHandler(GrpcWorkerHandler):
             self.stop_worker()
 
     @property
-    def _device(self) -> str:
-        return self._crew.devices[self._number % len(self._crew.devices)]
+    def _device(self) -> str | None:
+        devices = self._crew.devices
+        return devices[self._number % len(devices)] if devices else None
 
     def _watch(self) -> None:
         if self._worker is None:
@@ -174,9 +177,10 @@ class ProcessHandler(GrpcWorkerHandler):
         if self._stopping.is_set():
             return
         code = self._worker.code
+        who = ", ".join(filter(None, [self._device, f"process {self._worker.process}"]))
         how = f"was killed (signal {-code})" if code < 0 else f"ended with code {code}"
         self._crew.report(
-            f"worker {self._number} ({self._device}, process {self._worker.process}) {how} before its work "
+            f"worker {self._number} ({who}) {how} before its work "
             "was done: run again, what is done stays done; if it ran out of memory, use fewer workers"
         )
 

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from transforms.progress import Advance, tell
+
 STOP_SECONDS = 10.0  # that the server has to end
 
 
@@ -84,6 +86,9 @@ class WorkerStarter:
     def _listen(self) -> None:
         for line in self._server.stdout or ():
             answer = json.loads(line)
+            if "advance" in answer:
+                tell(Advance(**answer["advance"]))
+                continue
             worker = self._workers[answer["key"]]
             if "process" in answer:
                 worker.process = answer["process"]

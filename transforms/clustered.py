@@ -38,7 +38,10 @@ class ClusteredRelation(SampledRelation):
     training: ClassVar[tuple[str, ...]] = ("survey", "sample", "train")
     # Unit centroids and cosine; DataComp's image-based filter is plain L2 instead.
     spherical: ClassVar[bool] = True
-    clusters_rows: ClassVar[bool] = True
+
+    @classmethod
+    def finds_clusters(cls, rule: Any) -> bool:  # noqa: ARG003
+        return True
 
     @property
     def clusters(self) -> int:

@@ -1,6 +1,7 @@
 """Tells whoever listens in this process how far the work is; nobody may be listening.
 
-Workers on other machines have no listener: there, Beam's counters say the same.
+Local worker processes pass on what they hear (`curate.worker_main`). Workers on other machines have
+no listener: there, Beam's counters say the same.
 """
 
 from __future__ import annotations
@@ -44,15 +45,16 @@ def listening(listener: Listener) -> Iterator[None]:
 
 def begin(stage: str, total: int) -> None:
     """Tells the listeners that a stage begins, or begins anew, with so many units to come."""
-    _tell(Advance(stage, 0, total=total))
+    tell(Advance(stage, 0, total=total))
 
 
 def advance(stage: str, units: int, *, samples: int = 0) -> None:
     """Tells the listeners of a step forward."""
-    _tell(Advance(stage, units, samples))
+    tell(Advance(stage, units, samples))
 
 
-def _tell(step: Advance) -> None:
+def tell(step: Advance) -> None:
+    """Tells the listeners of a step that was taken in this process or in another."""
     with _lock:
         heard = list(_listeners)
     for listener in heard:

@@ -152,8 +152,6 @@ class Relation(ABC):
     stages: ClassVar[tuple[str, ...]]
     # Whether a batch is compared with what earlier ones have kept, see `remembered`.
     remembers: ClassVar[bool] = False
-    # Whether it finds clusters, so that batches need those of a calibration.
-    clusters_rows: ClassVar[bool] = False
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
@@ -177,6 +175,11 @@ class Relation(ABC):
     def forecast(cls, rule: Any, rows: int, parts: int, workers: int, width: int) -> ExchangePlan | None:  # noqa: ARG003
         """How a pool of so many rows would be brought together; None where nothing is."""
         return None
+
+    @classmethod
+    def finds_clusters(cls, rule: Any) -> bool:  # noqa: ARG003  (some relations depend on options)
+        """Whether it finds clusters, so that batches need those of a calibration."""
+        return False
 
     @classmethod
     def refusal(cls, rule: Any) -> str | None:  # noqa: ARG003  (some relations depend on options)

@@ -57,4 +57,4 @@ def require_calibration(plan: Plan, command: str) -> Calibration:
 
 def clusters_rows(step: Step) -> bool:
     """Whether the step's comparison finds clusters."""
-    return step.rule.relation is not None and relation_class(step.rule.relation).clusters_rows
+    return step.rule.relation is not None and relation_class(step.rule.relation).finds_clusters(step.rule)

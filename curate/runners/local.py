@@ -1,13 +1,15 @@
-"""This machine: threads that share a model, or one process for each GPU."""
+"""This machine: threads that share a GPU, processes that measure where there is none, or one for each GPU."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any, ClassVar
 
+import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from pydantic import Field, field_validator, model_validator
@@ -24,11 +26,20 @@ DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
 class Local(Runner):
-    """This machine: threads that share a model; with `devices` processes, one device each."""
+    """This machine: threads; processes where there is no GPU to share, or one for each of `devices`."""
 
     devices: tuple[str, ...] = Field(
         default=(),
         description="One worker process for each: cuda:0, cuda:1, cpu; `all` stands for every GPU here.",
+    )
+
+    processes: bool | None = Field(
+        default=None,
+        description=(
+            "Whether several workers measure as processes, each with a model of its own; if not given, where "
+            "there is no GPU: threads share a model, but also Python's lock, which decoding keeps. With "
+            "`devices` all stages do."
+        ),
     )
 
     @field_validator("devices", mode="before")
@@ -66,6 +77,9 @@ class Local(Runner):
         if self.workers < len(self.devices):
             msg = f"workers: {self.workers} can't use {len(self.devices)} devices: give at least as many"
             raise ValueError(msg)
+        if self.devices and self.processes is False:
+            msg = "processes: false, but devices are for processes: leave one of them out"
+            raise ValueError(msg)
         return self
 
     def check(self, plan: Plan) -> None:
@@ -82,15 +96,34 @@ class Local(Runner):
                     "own: leave `device` out of the measure"
                 )
                 raise RunnerError(msg)
+        held = [url for url in (plan.store.folder.url, *(shard.uri for shard in plan.shards)) if _held(url)]
+        if held and (self.devices or self._measures_in_processes()):
+            msg = f"runner local: processes can't see {held[0]!r}, which this one holds: take one worker"
+            raise RunnerError(msg)
 
     @contextmanager
     def start(self, title: str) -> Iterator[Engine]:  # noqa: ARG002  (nothing here has a name)
-        if not self.devices:
-            yield Engine(self.workers)
-            return
+        with ExitStack() as stack:
+            if self.devices:
+                yield self._crew(stack)
+            elif self.workers > 1:
+                yield MeasuringEngine(self.workers, measuring=cache(partial(self._measuring, stack)))
+            else:
+                yield Engine()
+
+    def _measuring(self, stack: ExitStack) -> Engine:
+        return self._crew(stack) if self._measures_in_processes() else Engine(self.workers)
+
+    def _crew(self, stack: ExitStack) -> Engine:
         quiet_readers()
-        with WorkerStarter() as starter:
-            yield ProcessEngine(self.workers, devices=self.devices, starter=starter)
+        starter = stack.enter_context(WorkerStarter())
+        return ProcessEngine(self.workers, devices=self.devices, starter=starter)
+
+    def _measures_in_processes(self) -> bool:
+        """Whether several workers do; asked only where it matters, since looking for GPUs takes seconds."""
+        if self.workers == 1:
+            return False
+        return _gpus() == 0 if self.processes is None else self.processes
 
 
 @dataclass(frozen=True)
@@ -98,13 +131,13 @@ class ProcessEngine(Engine):
     """This machine, with worker processes that see one device each.
 
     Attributes:
-        devices: dealt out to the workers in turn.
+        devices: dealt out to the workers in turn; empty: each sees what this process sees.
         starter: starts the worker processes of every stage.
     """
 
     outlives_workers: ClassVar[bool] = True
 
-    devices: tuple[str, ...] = ("cpu",)
+    devices: tuple[str, ...] = ()
     starter: WorkerStarter = field(kw_only=True, compare=False)
 
     def runner(self) -> Any:
@@ -125,6 +158,33 @@ class ProcessEngine(Engine):
         return WorkerLost(
             "a worker process ended before its work was done: run again, what is done stays done"
         )
+
+
+@dataclass(frozen=True)
+class MeasuringEngine(Engine):
+    """This machine, with threads, but another engine for what decodes or runs models.
+
+    Only there Python's lock is what threads wait for; and a change of thresholds, which measures
+    nothing, starts no process.
+
+    Attributes:
+        measuring: the other engine, which is started at the first call.
+    """
+
+    outlives_workers: ClassVar[bool] = True
+
+    measuring: Callable[[], Engine] = field(kw_only=True, compare=False)
+
+    @contextmanager
+    def pipeline(self, stage: str, *, models: bool = False) -> Iterator[beam.Pipeline]:
+        engine = self.measuring() if models else Engine(self.workers)
+        with engine.pipeline(stage, models=models) as pipeline:
+            yield pipeline
+
+
+def _held(url: str) -> bool:
+    """Whether what is there exists in this process alone."""
+    return url.startswith("memory:")
 
 
 def _gpus() -> int:

@@ -47,6 +47,17 @@ output: {{samples_per_shard: 4, report: false, diversity: false}}
 max_failed_fraction: 1
 """
 
+COPIED = f"""\
+name: copied
+pool: {{retry_seconds: []}}
+measures: {{clip: {{model: "local-dir:{MODEL}"}}}}
+filters:
+  - drop_copies: {{method: pdq, flips: true}}
+  - drop_copies: {{method: verified, within: clip_image, clusters: 3}}
+output: {{samples_per_shard: 4, report: false, diversity: false}}
+max_failed_fraction: 1
+"""
+
 
 def shard(path: Path, seeds: Sequence[int], *, side: int = 48, caption: str = "a picture of thing") -> Path:
     """A complete shard: a tar with a sample for each seed, and the file that says it is complete."""

@@ -19,6 +19,7 @@ from curate.report import write_report
 from tests.compared import MODEL
 from tests.follow.following import (
     COMPARED,
+    COPIED,
     PLAIN,
     calibrated,
     curated_uids,
@@ -53,7 +54,7 @@ def grown(text: str, pool: Path, live: Path, store: Path) -> list[dict[str, byte
     return seen
 
 
-@pytest.mark.parametrize("text", [PLAIN, COMPARED])
+@pytest.mark.parametrize("text", [PLAIN, COMPARED, COPIED])
 def test_all_shards_in_one_batch_are_decided_like_the_pool_they_were_calibrated_on(
     tmp_path: Path, text: str
 ) -> None:
@@ -67,8 +68,18 @@ def test_all_shards_in_one_batch_are_decided_like_the_pool_they_were_calibrated_
         assert manifest[name] == whole[name]
 
 
-@pytest.mark.parametrize("text", [PLAIN, COMPARED])
-def test_later_shards_change_nothing_and_are_compared_with_all_before(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "step"),
+    [
+        (PLAIN, "drop_exact_duplicates"),
+        (COMPARED, "drop_exact_duplicates"),
+        (COPIED, "drop_copies"),
+        (COPIED.replace("  - drop_copies: {method: pdq, flips: true}\n", ""), "drop_copies"),
+    ],
+)
+def test_later_shards_change_nothing_and_are_compared_with_all_before(
+    tmp_path: Path, text: str, step: str
+) -> None:
     pool, store = make_pool(tmp_path / "pool"), tmp_path / "store"
     seen = grown(text, pool, tmp_path / "live", store)
     for before, after in pairwise(seen):
@@ -81,7 +92,7 @@ def test_later_shards_change_nothing_and_are_compared_with_all_before(tmp_path: 
     copies = ask(
         store,
         "SELECT c.shard, o.shard AS original FROM samples c JOIN samples o ON c.duplicate_of = o.uid "
-        "WHERE c.dropped_by = 'drop_exact_duplicates' AND o.verdict != 'failed' AND o.shard != c.shard",
+        f"WHERE c.dropped_by = '{step}' AND o.verdict != 'failed' AND o.shard != c.shard",
     )
     assert len(copies) == 6
     assert all(copy["original"] < copy["shard"] for copy in copies)

@@ -53,7 +53,7 @@ def test_a_recipe_that_needs_no_calibration_goes_without_and_knows_no_drift(tmp_
     ("filters", "measures", "said"),
     [
         ("prune_clusters: {keep: 0.5, clusters: 2}", "clip", "so many rows of each cluster of a whole pool"),
-        ("drop_copies: pdq", "clip", "compares all rows of a pool at once"),
+        ("drop_similar_captions: {jaccard_above: 0.8}", "clip", "compares all rows of a pool at once"),
         ("min_clip_cosine: 0.1", "s_clip", "measure 's_clip' compares all rows of a pool"),
     ],
 )

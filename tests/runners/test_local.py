@@ -1,11 +1,20 @@
-"""The local runner: threads, or a process for each device."""
+"""The local runner: threads, processes that measure, or a process for each device."""
+
+# Beam's transforms have no annotations:
+# mypy: allow-untyped-calls, allow-subclassing-any
 
 from __future__ import annotations
 
+import json
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
 import torch
+from apache_beam.transforms.combiners import ToList
 
 from curate.engine import Engine
 from curate.runner import load_runner
@@ -13,6 +22,9 @@ from curate.runners.local import Local, ProcessEngine
 from filters.core.errors import RunnerError
 from tests.compared import RECIPE, compared_pool
 from tests.running import EVERYDAY, plan_of
+from transforms.beam_steps import WriteReports
+from transforms.progress import Advance, advance, listening
+from transforms.store import Store
 
 
 @pytest.fixture
@@ -27,10 +39,64 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
-def test_without_devices_it_is_this_process() -> None:
-    with Local(workers=3).start("t") as engine:
-        assert engine == Engine(3)
-        assert (engine.lanes(2), engine.lanes(9)) == (2, 3)
+class WhereIt(beam.DoFn):
+    """Gives the process that works."""
+
+    def process(self, element: int) -> Iterator[int]:  # noqa: ARG002  (any will do)
+        advance("look", 1, samples=5)
+        yield os.getpid()
+
+
+def processes_of(engine: Engine, *, models: bool) -> set[int]:
+    """Who works on a stage of two elements."""
+    with tempfile.TemporaryDirectory() as folder:
+        with engine.pipeline("look", models=models) as pipeline:
+            found = pipeline | "Look" >> engine.spread([1, 2], WhereIt())
+            _ = found | ToList() | beam.ParDo(WriteReports(Store.at(folder), "found.json"))
+        return set(json.loads(Path(folder, "found.json").read_text()))
+
+
+def test_one_worker_is_this_process() -> None:
+    with Local().start("t") as engine:
+        assert engine == Engine(1)
+        assert processes_of(engine, models=True) == {os.getpid()}
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_without_a_gpu_several_workers_measure_as_processes_and_do_all_else_as_threads() -> None:
+    heard: list[Advance] = []
+    with Local(workers=2).start("t") as engine:
+        assert (engine.workers, engine.lanes(1), engine.lanes(9)) == (2, 1, 2)
+        assert processes_of(engine, models=False) == {os.getpid()}
+        with listening(heard.append):
+            measuring = processes_of(engine, models=True)
+        assert len(measuring) == 2
+        assert os.getpid() not in measuring
+    assert heard == [Advance("look", 1, 5)] * 2
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_workers_that_share_a_gpu_are_threads() -> None:
+    with Local(workers=2).start("t") as engine:
+        assert processes_of(engine, models=True) == {os.getpid()}
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_workers_are_threads_where_that_is_asked_for() -> None:
+    with Local(workers=2, processes=False).start("t") as engine:
+        assert processes_of(engine, models=True) == {os.getpid()}
+    with pytest.raises(RunnerError, match="processes: false, but devices are for processes"):
+        load_runner("local", None, {"devices": "cpu", "processes": False})
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_a_store_that_one_process_holds_is_refused_to_several(small_pool: Path) -> None:
+    plan = plan_of(EVERYDAY, small_pool, "memory://store")
+    Local().check(plan)
+    Local(workers=2, processes=False).check(plan)
+    for runner in (Local(workers=2), Local(devices=("cpu",))):
+        with pytest.raises(RunnerError, match=r"processes can't see 'memory://store'.*take one worker"):
+            runner.check(plan)
 
 
 @pytest.mark.usefixtures("two_gpus")

@@ -1,7 +1,8 @@
 """Copies of pictures: perceptual hashes within a radius, or embedding neighbours that pixels confirm.
 
 Stored are the nearest earlier row, how far it is, and what kind of copy; a row that was compared
-and has none has the distance infinity and the kind "none".
+and has none has the distance infinity and the kind "none". In a continuous run everything kept before
+comes first; of those pictures nothing is searched for, so a flip matches where a new one has it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from filters.core.uids import parse_uids
 from transforms.clustered import ClusteredComparison
 from transforms.clustering import unit_rows
 from transforms.comparing import Found
-from transforms.deciding import DecidePart
+from transforms.deciding import DecidePart, read_columns
 from transforms.exchange import ExchangePlan, Records
 from transforms.hamming import expected_work, pairs_within
 from transforms.hamming_tables import expected_comparisons
@@ -33,6 +34,7 @@ from transforms.measures.perceptual_hashes import (
     codes_of,
 )
 from transforms.measures.thumbnail import thumbnail_pixels
+from transforms.memory import Memory
 from transforms.registration import SIDE
 from transforms.relating import Task
 from transforms.relations.exact_duplicates import originals
@@ -53,6 +55,7 @@ class Copies(ClusteredComparison):
 
     hot_rows: ClassVar[int | None] = None
     greatest: ClassVar[bool] = False
+    remembers: ClassVar[bool] = True
 
     @property
     def clustered(self) -> bool:
@@ -104,22 +107,28 @@ class Copies(ClusteredComparison):
 
     def entries(self, part: DecidePart) -> tuple[Records, NDArray[np.int64]]:
         columns, alive = self.scope.alive(part, self.rule.reads())
+        own, clusters = self._own(part, columns, alive, self.rule.probe)
+        guests = own.copy()
+        guests["own"] = False
+        records = np.concatenate([own, *[guests] * (clusters.shape[1] - 1)])
+        return records, clusters.T.reshape(-1).astype(np.int64)
+
+    def _own(
+        self, part: DecidePart, columns: Columns, alive: NDArray[np.bool_], probe: int
+    ) -> tuple[Records, NDArray[np.int32]]:
+        """The records of a part's comparable rows, and the clusters of each, the nearest first."""
         for name in self.rule.reads():
             if name != self.rule.by:
                 alive &= columns[name].is_valid().to_numpy(zero_copy_only=False)
         stored = None
         if self.clustered:
             rows, stored, vectors = self.scope.usable(part, self.rule.within, alive)
-            clusters, _ = self.nearest_centroids(part, vectors, self.rule.probe)
+            clusters, _ = self.nearest_centroids(part, vectors, probe)
         else:
             rows = np.flatnonzero(alive)
             clusters = np.zeros((len(rows), 1), np.int32)
         here = {name: column.take(pa.array(rows)) for name, column in columns.items()}
-        own = self._records(part, rows, here, stored)
-        guests = own.copy()
-        guests["own"] = False
-        records = np.concatenate([own, *[guests] * (clusters.shape[1] - 1)])
-        return records, clusters.T.reshape(-1).astype(np.int64)
+        return self._records(part, rows, here, stored), clusters
 
     def _records(
         self, part: DecidePart, rows: NDArray[np.intp], here: Columns, stored: NDArray[np.float16] | None
@@ -144,22 +153,60 @@ class Copies(ClusteredComparison):
             records["flips"] = flips.reshape(-1, FLIPS, BYTES[method])
         return records
 
-    def compare(self, members: Records, key: int) -> Found:  # noqa: ARG002
-        if self.rule.method == "verified":
-            return nearest_earlier_picture(members, self.rule.neighbours)
-        value = np.full(len(members), np.inf)
-        original = np.full(len(members), -1, np.int64)
-        telling = np.flatnonzero(members["telling"])
-        found = nearest_earlier_code(
-            members["code"][telling],
-            members["flips"][telling] if self.rule.flips else None,
-            self.rule.radius,
-            self.scope.name,
-        )
+    def compare(self, members: Records, key: int) -> Found:
+        if self.scope.memory is None:
+            return self._compared(members, np.zeros(0, self.remembered_type))
+        with Memory(self.scope.memory).survivors(key) as known:
+            return self._compared(members, known)
+
+    def _compared(self, members: Records, known: Records) -> Found:
+        """What was found among those that are known, which come first, and among the members."""
+        verified = self.rule.method == "verified"
+        rows = np.arange(len(members)) if verified else np.flatnonzero(members["telling"])
+        older, kept = len(known), self.remembered_type
+        both = np.zeros(older + len(rows), kept)
+        for name in kept.names or ():
+            both[name][:older], both[name][older:] = known[name], members[name][rows]
+        if verified:
+            found = nearest_earlier_picture(both, self.rule.neighbours, older)
+        else:
+            flips = members["flips"][rows] if self.rule.flips else None
+            found = nearest_earlier_code(both["code"], flips, self.rule.radius, self.scope.name, older)
+        value, original = np.full(len(members), np.inf), np.full(len(members), -1, np.int64)
+        kinds, uids = np.zeros(len(members), np.uint8), np.zeros((len(members), 2), np.uint64)
+        value[rows], original[rows] = found.value, found.original
         has = found.original >= 0
-        value[telling[has]] = found.value[has]
-        original[telling[has]] = telling[found.original[has]]
-        return Found(value, original, (original >= 0).astype(np.uint8) * np.uint8(KINDS.index("copy")))
+        uids[rows[has]] = both["uid"][found.original[has]]
+        kinds[rows] = np.uint8(KINDS.index("copy")) * has if found.kind is None else found.kind
+        return Found(value, original, kinds, uids)
+
+    # --- what a continuous run has kept
+
+    @classmethod
+    def finds_clusters(cls, rule: Any) -> bool:
+        return rule.within is not None
+
+    @classmethod
+    def refusal(cls, rule: Any) -> str | None:  # noqa: ARG003
+        return None
+
+    @property
+    def remembered_type(self) -> np.dtype[Any]:
+        names = ("vector", "pixels", "pixels_hash") if self.rule.method == "verified" else ("code",)
+        return np.dtype([(name, self.dtype[name]) for name in ("uid", *names)])
+
+    def remembered(self, part: DecidePart, rows: NDArray[np.intp]) -> tuple[Records, NDArray[np.int64]]:
+        alive = np.zeros(part.rows, np.bool_)
+        alive[rows] = True
+        columns = read_columns(self.scope.config, part, list(self.rule.reads()))
+        own, clusters = self._own(part, columns, alive, 1)
+        kept = np.zeros(len(own), self.remembered_type)
+        for name in kept.dtype.names or ():
+            kept[name] = own[name]
+        keys = clusters[:, 0].astype(np.int64)
+        if self.rule.method == "verified":
+            return kept, keys
+        return kept[own["telling"]], keys[own["telling"]]
 
     def columns(self, rows: int, answers: Records) -> Columns:
         places = answers["row"]
@@ -187,30 +234,35 @@ def _telling(method: str, columns: Columns, codes: NDArray[np.uint8]) -> NDArray
 
 
 def nearest_earlier_code(
-    codes: NDArray[np.uint8], flips: NDArray[np.uint8] | None, radius: int, step: str
+    codes: NDArray[np.uint8], flips: NDArray[np.uint8] | None, radius: int, step: str, known: int = 0
 ) -> Found:
     """For each code, in order, the nearest earlier one within the radius; ties go to the earliest.
 
-    codes: (n, b) uint8; flips: (n, 8, b), of which any may match an earlier or later code (the
-    flips of the first of equal codes stand for all of them). Of equal codes only the first is
-    searched with, so that many copies of one picture cost nothing.
-    Returns: distance (inf for none) and place of the original (-1).
+    codes: (n, b) uint8; the first `known` are compared with, but not with one another. flips: (n -
+    known, 8, b) of the others, of which any may match an earlier or later code (the flips of the first
+    of equal codes stand for all of them). Of equal codes only the first is searched with, so that many
+    copies of one picture cost nothing.
+    Returns: (n - known) distances (inf for none) and places of the originals (-1) among all codes.
     Raises: RecipeError where the search would take more than MOST_COMPARISONS.
     """
     value, original = np.full(len(codes), np.inf), np.full(len(codes), -1, np.int64)
-    if len(codes) == 0:
-        return Found(value, original)
+    if len(codes) == known:
+        return Found(value[known:], original[known:])
     _, first, group = np.unique(codes, axis=0, return_index=True, return_inverse=True)
     group = group.reshape(-1)
     heads = np.sort(first)
     copies = first[group] != np.arange(len(codes))
     value[copies], original[copies] = 0, first[group][copies]
-    queries = None if flips is None else np.ascontiguousarray(flips[heads].reshape(-1, codes.shape[1]))
-    some = np.ascontiguousarray(codes[heads])
-    _refuse_quadratic(some, radius, queries, step)
+    some, older = np.ascontiguousarray(codes[heads]), int(np.searchsorted(heads, known))
+    queries = None if flips is None else flips[heads[older:] - known]
+    if queries is None and known:
+        queries = some[older:, None]
+    turns = 1 if queries is None else queries.shape[1]
+    flat = None if queries is None else np.ascontiguousarray(queries.reshape(-1, codes.shape[1]))
+    _refuse_quadratic(some, radius, flat, step)
     best = np.full(len(heads), np.iinfo(np.int64).max)
-    for pairs in pairs_within(some, radius, queries=queries):
-        one = pairs.query if flips is None else pairs.query // flips.shape[1]
+    for pairs in pairs_within(some, radius, queries=flat):
+        one = pairs.query if flat is None else older + pairs.query // turns
         earlier, later = np.minimum(one, pairs.code), np.maximum(one, pairs.code)
         apart = earlier != later
         packed = (pairs.distance.astype(np.int64) << 40) | earlier
@@ -218,7 +270,7 @@ def nearest_earlier_code(
     has = best != np.iinfo(np.int64).max
     value[heads[has]] = best[has] >> 40
     original[heads[has]] = heads[best[has] & ((1 << 40) - 1)]
-    return Found(value, original)
+    return Found(value[known:], original[known:])
 
 
 def _refuse_quadratic(
@@ -242,22 +294,23 @@ def small_pixels(thumbnails: pa.Array) -> NDArray[np.uint8]:
     return pixels
 
 
-def nearest_earlier_picture(members: Records, neighbours: int) -> Found:
+def nearest_earlier_picture(pictures: Records, neighbours: int, known: int = 0) -> Found:
     """For each picture, in order, the earlier one that agrees best, and what it is to it.
 
     Candidates are the `neighbours` nearest embeddings of each picture, earlier or later; a pair
-    is looked at when either has the other among them. Value: 1 - score, inf where nothing is at
-    least similar.
+    is looked at when either has the other among them. The first `known` pictures look for none.
+    Returns: (n - known) values 1 - score, inf where nothing is at least similar; places of the
+    originals among all pictures; kinds.
     """
-    value, original = np.full(len(members), np.inf), np.full(len(members), -1, np.int64)
-    kinds = np.zeros(len(members), np.uint8)
-    earlier, later = neighbour_pairs(members["vector"], neighbours)
+    value, original = np.full(len(pictures), np.inf), np.full(len(pictures), -1, np.int64)
+    kinds = np.zeros(len(pictures), np.uint8)
+    earlier, later = neighbour_pairs(pictures["vector"], neighbours, known)
     for start in range(0, len(earlier), PAIRS_AT_ONCE):
         one, other = earlier[start : start + PAIRS_AT_ONCE], later[start : start + PAIRS_AT_ONCE]
         # Its products are so small that a second thread costs more in waiting than it does in work.
         with threadpool_limits(1, user_api="blas"):
-            verified = verify_pairs(members["pixels"][one], members["pixels"][other])
-        same = (members["pixels_hash"][one] == members["pixels_hash"][other]).all(axis=1)
+            verified = verify_pairs(pictures["pixels"][one], pictures["pixels"][other])
+        same = (pictures["pixels_hash"][one] == pictures["pixels_hash"][other]).all(axis=1)
         found = duplicate_kind(verified, same)
         apart = np.where(same, 0.0, 1.0 - verified.score.astype(np.float64))
         # Pairs are sorted by the earlier one, so of equal ones the earliest is kept.
@@ -265,22 +318,25 @@ def nearest_earlier_picture(members: Records, neighbours: int) -> Found:
             if apart[place] < value[other[place]]:
                 value[other[place]], original[other[place]] = apart[place], one[place]
                 kinds[other[place]] = KINDS.index(str(found[place]))
-    return Found(value, original, kinds)
+    return Found(value[known:], original[known:], kinds[known:])
 
 
 def neighbour_pairs(
-    vectors: NDArray[np.float16], neighbours: int
+    vectors: NDArray[np.float16], neighbours: int, known: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs (earlier, later) of which one is among the other's nearest, sorted, each once."""
-    if len(vectors) < 2:
+    """Pairs (earlier, later) of which one is among the other's nearest, sorted, each once.
+
+    The first `known` are not searched with, so that no two of them are a pair.
+    """
+    if len(vectors) < 2 or len(vectors) == known:
         return np.empty(0, np.int64), np.empty(0, np.int64)
     import faiss  # noqa: PLC0415  (takes a second, and hashes do without)
 
     unit, _ = unit_rows(vectors)
     index = faiss.IndexFlatIP(unit.shape[1])
     index.add(unit)
-    _, near = index.search(unit, min(neighbours + 1, len(unit)))
-    rows = np.repeat(np.arange(len(unit)), near.shape[1])
+    _, near = index.search(unit[known:], min(neighbours + 1, len(unit)))
+    rows = np.repeat(np.arange(known, len(unit)), near.shape[1])
     others = near.reshape(-1).astype(np.int64)
     rows, others = rows[(others >= 0) & (others != rows)], others[(others >= 0) & (others != rows)]
     codes = np.unique(np.minimum(rows, others) * len(unit) + np.maximum(rows, others))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ import pytest
 from filters.core.errors import RecipeError
 from filters.core.uids import format_uids
 from filters.drop_copies import DropCopies
-from tests.relating import compared
+from tests.relating import compared, relate, scope_of
+from transforms.memory import Memory
+from transforms.relating import find_relation
 from transforms.relations import copies
+from transforms.storage import Folder
 
 BITS = {"pdq": 256, "phash": 64}
 
@@ -48,7 +52,7 @@ def pool(count: int, method: str, *, seed: int = 0) -> dict[str, Any]:
 
 def cut(rows: dict[str, Any], pieces: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
     def some(values: Any, piece: Sequence[int]) -> Any:
-        return values.take(pa.array(piece)) if isinstance(values, pa.Array) else [values[at] for at in piece]
+        return values.take(pa.array(piece, pa.int64())) if isinstance(values, pa.Array) else [values[at] for at in piece]
 
     return [{name: some(values, piece) for name, values in rows.items()} for piece in pieces]
 
@@ -217,3 +221,69 @@ def test_neighbours_are_pairs_of_which_one_has_the_other_among_its_nearest() -> 
     earlier, later = copies.neighbour_pairs(vectors, 3)
     assert list(zip(earlier.tolist(), later.tolist(), strict=True)) == expected
     assert [len(found) for found in copies.neighbour_pairs(vectors[:1], 3)] == [0, 0]
+
+
+def after_others(
+    folder: Path, rule: DropCopies, rows: dict[str, Any], known: Sequence[int], new: Sequence[int]
+) -> dict[str, list[Any]]:
+    """What new rows are found to be copies of, where all known ones were kept in an earlier batch."""
+    scope, (first, second) = scope_of(folder, rule, cut(rows, [known, new]))
+    width = len(rows["vectors"][0])
+    scope.folder.write_array("centroids.npy", np.eye(rule.clusters or 1, width, dtype=np.float32))
+    remembering = Folder(f"{folder}/memory")
+    scope = replace(scope, batch=2, memory=remembering, centroids="centroids.npy" if rule.within else None)
+    relation = find_relation(scope)
+    readable = np.flatnonzero([rows["failure"][at] is None for at in known])
+    records, keys = relation.remembered(first, readable)
+    order = np.lexsort((records["uid"][:, 1], records["uid"][:, 0]))
+    memory = Memory(remembering)
+    memory.begin("these", relation.remembered_keys(), relation.remembered_type)
+    memory.add(1, records[order], keys[order])
+    relate(scope, [second])
+    found: dict[str, list[Any]] = scope.store.read_part(scope.group, second.part).to_pydict()
+    return found
+
+
+@pytest.mark.parametrize("method", ["pdq", "phash", "verified"])
+@pytest.mark.parametrize("known", [0, 1, 90, 119])
+def test_what_was_kept_in_earlier_batches_comes_first(tmp_path: Path, method: Any, known: int) -> None:
+    rows = pictures(120) if method == "verified" else pool(120, method, seed=7)
+    # As in one go where earlier rows have the greater signal.
+    rows["clip_cosine"] = np.where(np.arange(120) < known, 0.9, 0.1).astype(np.float32)
+    inside = {"within": "clip_image", "clusters": 1, "neighbours": 119} if method == "verified" else {}
+    rule = DropCopies(method=method, by="clip_cosine", **inside)
+    whole = compared(tmp_path / "whole", rule, [rows])[0]
+    found = after_others(tmp_path / "later", rule, rows, range(known), range(known, 120))
+    assert len(found["distance"]) == 120 - known
+    for name, values in found.items():
+        assert values == whole[name][known:], name
+    if 1 < known < 119:
+        earlier = set(rows["uid"][:known])
+        assert sum(original in earlier for original in found["duplicate_of"]) > 5
+
+
+def test_a_new_picture_is_compared_with_what_was_kept_by_its_own_flips(tmp_path: Path) -> None:
+    rows = pool(20, "pdq", seed=8)
+    rows["failure"], rows["pdq_quality"] = [None] * 20, np.full(20, 90, np.int32)
+    bits = np.random.default_rng(8).random((20, 9, 256)) < 0.5
+    codes = np.packbits(bits[:, 0], axis=1)
+    flips = np.packbits(bits[:, 1:], axis=2)
+    flips[:, 0] = codes
+    flips[15, 3], flips[4, 5] = codes[3], codes[16]
+    rows["pdq_hash"] = [code.tobytes().hex() for code in codes]
+    rows["pdq_flips"] = [flip.tobytes().hex() for flip in flips]
+    found = after_others(tmp_path, DropCopies(flips=True), rows, range(10), range(10, 20))
+    assert found["duplicate_of"] == [None] * 5 + [rows["uid"][3]] + [None] * 4
+    assert found["distance"][5] == 0
+
+
+def test_inside_clusters_only_what_was_kept_in_them_is_looked_at(tmp_path: Path) -> None:
+    rows = pool(40, "pdq", seed=9)
+    rows["failure"], rows["pdq_quality"] = [None] * 40, np.full(40, 90, np.int32)
+    rows["pdq_hash"] = [rows["pdq_hash"][at % 20] for at in range(40)]
+    rows["vectors"] = np.eye(8, dtype=np.float16)[[at % 3 for at in range(20)] * 2]
+    rows["vectors"][20] = np.eye(8)[1]  # the copy of row 0, in another cluster
+    rule = DropCopies(within="clip_image", clusters=3, probe=1, at_most_bits=0)
+    found = after_others(tmp_path, rule, rows, range(20), range(20, 40))
+    assert found["distance"][0] == np.inf
+    assert all(distance == 0 for distance in found["distance"][1:])
