@@ -11,11 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from curate import demo
+from curate.demo.pool import write_pool
 from curate.follow.calibrate import calibrate
 from curate.follow.calibration import Calibration
 from curate.follow.loop import Follower, FollowOptions
 from curate.follow.streaming import StreamFollower
-from curate.recipe import parse_recipe
+from curate.recipe import packaged_recipes, parse_recipe
 from curate.run import RunOptions
 from curate.runner import Runner
 from tests.compared import MODEL
@@ -58,6 +60,12 @@ output: {{samples_per_shard: 4, report: false, diversity: false}}
 max_failed_fraction: 1
 """
 
+DEMO = (
+    packaged_recipes()["demo"]
+    .read_text()
+    .replace("local-dir:../demo/model", f"local-dir:{Path(demo.__file__).parent / 'model'}")
+)
+
 
 def shard(path: Path, seeds: Sequence[int], *, side: int = 48, caption: str = "a picture of thing") -> Path:
     """A complete shard: a tar with a sample for each seed, and the file that says it is complete."""
@@ -74,6 +82,14 @@ def make_pool(folder: Path, shards: int = 4, rows: int = 8) -> Path:
     for number in range(shards):
         shard(folder / f"{number:05d}.tar", range(number * (rows - 2), number * (rows - 2) + rows))
     return folder
+
+
+def pool_for(text: str, folder: Path, shards: int) -> Path:
+    """A pool in which the recipe finds something to drop; returns the folder of its shards."""
+    if text != DEMO:
+        return make_pool(folder, shards)
+    write_pool(folder, samples=40 * shards, shards=shards)
+    return folder / "shards"
 
 
 def calibrated(text: str, pool: Path, store: Path) -> Calibration:

@@ -92,9 +92,9 @@ def test_later_shards_change_nothing_and_are_compared_with_all_before(
     copies = ask(
         store,
         "SELECT c.shard, o.shard AS original FROM samples c JOIN samples o ON c.duplicate_of = o.uid "
-        f"WHERE c.dropped_by = '{step}' AND o.verdict != 'failed' AND o.shard != c.shard",
+        "WHERE c.dropped_by IS NOT NULL AND o.verdict != 'failed' AND o.shard != c.shard",
     )
-    assert len(copies) == 6
+    assert len(copies) == manifest["dropped_by"][step] == 6
     assert all(copy["original"] < copy["shard"] for copy in copies)
     kept = [row["uid"] for row in ask(store, "SELECT uid FROM samples WHERE verdict = 'keep'")]
     assert curated_uids(store, manifest["ledger"]) == dict.fromkeys(kept, 1)

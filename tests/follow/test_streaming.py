@@ -25,12 +25,14 @@ from filters.core.errors import RunnerError, WorkerLost
 from tests.engines import ROOT, prism_program, worker_pool
 from tests.follow.following import (
     COMPARED,
+    DEMO,
     PLAIN,
     ROWS_ONLY,
     calibrated,
     committed_files,
     make_pool,
     manifest_of,
+    pool_for,
     replayed,
     streamed,
 )
@@ -73,9 +75,9 @@ def stream_until(text: str, live: Path, store: Path, runner: Runner, **when: Any
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", [PLAIN, COMPARED])
+@pytest.mark.parametrize("text", [PLAIN, COMPARED, DEMO])
 def test_a_growing_folder_is_decided_on_prism_as_by_the_loop(tmp_path: Path, program: str, text: str) -> None:
-    pool, live = make_pool(tmp_path / "pool", shards=5), tmp_path / "live"
+    pool, live = pool_for(text, tmp_path / "pool", shards=5), tmp_path / "live"
     for name in ("stream", "loop"):
         calibrated(text, pool, tmp_path / name)
     live.mkdir()
@@ -100,17 +102,18 @@ def test_a_growing_folder_is_decided_on_prism_as_by_the_loop(tmp_path: Path, pro
 
 
 @pytest.mark.slow
-def test_workers_elsewhere_stream_the_same_bytes(tmp_path: Path, program: str) -> None:
-    pool = make_pool(tmp_path / "pool", shards=3)
+@pytest.mark.parametrize("text", [COMPARED, DEMO])
+def test_workers_elsewhere_stream_the_same_bytes(tmp_path: Path, program: str, text: str) -> None:
+    pool = pool_for(text, tmp_path / "pool", shards=3)
     for name in ("stream", "loop"):
-        calibrated(COMPARED, pool, tmp_path / name)
+        calibrated(text, pool, tmp_path / name)
     (tmp_path / "elsewhere").mkdir()
     with worker_pool(tmp_path / "elsewhere") as workers:
         prism = Prism(binary=program, worker_pool=workers, workers=2)
-        streamed(COMPARED, pool, tmp_path / "stream", prism).follow()
+        streamed(text, pool, tmp_path / "stream", prism).follow()
     manifest = manifest_of(tmp_path / "stream")
     assert len(manifest["parts"]) == 3
-    assert replayed(COMPARED, manifest, tmp_path / "loop") == manifest
+    assert replayed(text, manifest, tmp_path / "loop") == manifest
     assert committed_files(tmp_path / "stream") == committed_files(tmp_path / "loop")
 
 

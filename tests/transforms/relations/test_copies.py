@@ -52,7 +52,11 @@ def pool(count: int, method: str, *, seed: int = 0) -> dict[str, Any]:
 
 def cut(rows: dict[str, Any], pieces: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
     def some(values: Any, piece: Sequence[int]) -> Any:
-        return values.take(pa.array(piece, pa.int64())) if isinstance(values, pa.Array) else [values[at] for at in piece]
+        return (
+            values.take(pa.array(piece, pa.int64()))
+            if isinstance(values, pa.Array)
+            else [values[at] for at in piece]
+        )
 
     return [{name: some(values, piece) for name, values in rows.items()} for piece in pieces]
 
