@@ -100,6 +100,10 @@ class Engine:
         """The error of a worker that ended, from what Beam made of it; None where it is another."""
         return None
 
+    def alive(self) -> bool:
+        """Whether it can run another pipeline after it lost a worker."""
+        return self.outlives_workers
+
     def spread(self, elements: Sequence[Any], step: beam.DoFn) -> beam.PTransform[Any, Any]:
         """One step over the elements, on all workers."""
         return Spread(elements, step, max(1, min(self.branches, len(elements))))

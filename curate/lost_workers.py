@@ -16,6 +16,7 @@ from transforms.pool import Shard
 MOST_IN_A_ROW = 3  # so many shards that end their worker, and none that does not: it is the machine
 Lanes = list[list[Shard]]
 MeasureLanes = Callable[[Lanes], list[ShardReport]]
+MeasureApart = Callable[[Lanes, MeasureConfig], list[ShardReport]]
 Split = Callable[[Sequence[Shard]], Lanes]
 
 
@@ -38,7 +39,7 @@ def measure_despite_losses(
             lacking = {shard.part for shard in left if missing_measures(shard, config, done)}
             suspects = [next((one for one in lane if one.part in lacking), None) for lane in lanes]
             for suspect in filter(None, suspects):
-                found = _alone(suspect, measure, config)
+                found = measure_alone(suspect, lambda lanes, _: measure(lanes), config)
                 in_a_row = in_a_row + 1 if found is None else 0
                 if in_a_row == MOST_IN_A_ROW:
                     raise WorkerLost(_message(lost)) from lost
@@ -48,12 +49,12 @@ def measure_despite_losses(
     return reports
 
 
-def _alone(shard: Shard, measure: MeasureLanes, config: MeasureConfig) -> list[ShardReport] | None:
+def measure_alone(shard: Shard, measure: MeasureApart, config: MeasureConfig) -> list[ShardReport] | None:
     """What measuring this shard alone reports; None where it ended its worker every time."""
     for wait in config.pool.retry_seconds or (0.0,):
         time.sleep(wait)
         try:
-            return measure([[shard]])
+            return measure([[shard]], config)
         except WorkerLost:
             continue
     return None

@@ -104,6 +104,9 @@ class PortableEngine(Engine):
             return None
         return WorkerLost(f"{said}: run again, what is done stays done")
 
+    def alive(self) -> bool:
+        return self.look() is None and _answers(self.endpoint)
+
 
 def lanes_of(shards: int, workers: int, most: int | None) -> int:
     """Into how many lanes shards are split: one for each worker, more where lanes may not be longer."""
@@ -114,12 +117,19 @@ def lanes_of(shards: int, workers: int, most: int | None) -> int:
 
 def check_answers(runner: str, what: str, address: str) -> None:
     """Raises RunnerError where nothing speaks gRPC at an address; what: how messages call it."""
+    if not _answers(address):
+        msg = f"runner {runner}: no {what} answers at {address}: start it, or correct the address"
+        raise RunnerError(msg)
+
+
+def _answers(address: str) -> bool:
+    """Whether something speaks gRPC there."""
     with grpc.insecure_channel(address) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=ANSWER_SECONDS)
-        except grpc.FutureTimeoutError as cause:
-            msg = f"runner {runner}: no {what} answers at {address}: start it, or correct the address"
-            raise RunnerError(msg) from cause
+        except grpc.FutureTimeoutError:
+            return False
+    return True
 
 
 def _code(error: grpc.RpcError) -> str:

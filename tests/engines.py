@@ -67,7 +67,7 @@ def beam_worker_pool(folder: Path) -> Iterator[str]:
 def _listening(command: Sequence[str], port: int, folder: Path) -> Iterator[None]:
     # Beam's pool starts workers by the name of `python` on PATH.
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": os.environ.get("PYTHONPATH", str(ROOT))}
     with (folder / "worker_pool.log").open("wb") as log:
         # In a session of its own, so that its workers end with it.
         process = subprocess.Popen(

@@ -71,11 +71,15 @@ class MeasureShards(beam.DoFn):
     def process(self, lane: Sequence[Shard]) -> Iterator[ShardReport]:
         """Yields a report for each shard as it is committed."""
         for report in measure_shards(lane, self._config):
-            self._rows.inc(report.rows)
-            self._failed.inc(report.failed_rows)
-            self._shards.inc()
-            advance("measure", 1)
+            self.count(report)
             yield report
+
+    def count(self, report: ShardReport) -> None:
+        """Counts a shard that is committed."""
+        self._rows.inc(report.rows)
+        self._failed.inc(report.failed_rows)
+        self._shards.inc()
+        advance("measure", 1)
 
 
 class WriteReports(beam.DoFn):

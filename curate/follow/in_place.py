@@ -6,15 +6,17 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
+from curate.follow.attempts import Attempts
 from curate.follow.batch import run_batch
 from curate.follow.continuing import require_calibration
 from curate.follow.ledger import Ledger, decided_shards
 from curate.pipeline import Flow
 from filters.core.errors import StoreLocked
 from transforms.deciding import DecideConfig, DecidePart, PartCounts, decide_part
-from transforms.measuring import ShardReport, measure_shards
+from transforms.measuring import ShardReport
 from transforms.pool import Shard
 from transforms.relating import Relation, Task
 from transforms.storage import Folder, redact
@@ -27,12 +29,20 @@ AGAIN_SECONDS = 0.2  # between attempts to get the commit lock
 PATIENCE_SECONDS = 120.0  # a batch of another stream takes as long at most, or it hangs
 
 
+@dataclass(frozen=True)
 class InPlaceFlow(Flow):
-    """The stages as plain calls, one element after another: a worker can't run a pipeline of its own."""
+    """The stages as plain calls, one element after another: a worker can't run a pipeline of its own.
+
+    Attributes:
+        stream: whose batch it is.
+    """
+
+    stream: str = field(kw_only=True)
 
     def _measure_lanes(self, lanes: Sequence[Sequence[Shard]]) -> list[ShardReport]:
-        config = self.plan.measure_config(self.decode_threads)
-        return [report for lane in lanes for report in measure_shards(lane, config)]
+        ledger = Ledger(self.plan.store.folder, self.plan.continuous_id)
+        attempts = Attempts(ledger, self.stream, self.plan.measure_config(self.decode_threads))
+        return [attempts.measure(shard) for lane in lanes for shard in lane]
 
     def _compare(self, relation: Relation, stage: str, tasks: Sequence[Task]) -> None:
         for task in tasks:
@@ -48,17 +58,17 @@ class InPlaceFlow(Flow):
             write_shard(config, output)
 
 
-def commit_shards(flow: Flow, stream: str, command: str, shards: Sequence[Shard]) -> dict[str, Any] | None:
+def commit_shards(flow: InPlaceFlow, command: str, shards: Sequence[Shard]) -> dict[str, Any] | None:
     """Takes shards through one batch, unless they are decided; returns what is committed then.
 
     A batch that was begun before goes first. Done again after its commit it changes nothing.
-    stream: the one that asks. command: what makes a calibration, for the message.
+    command: what makes a calibration, for the message.
     Raises: StoreLocked where another stream has begun since; whatever a batch raises.
     """
     ledger = Ledger(flow.plan.store.folder, flow.plan.continuous_id)
     with commit_lock(ledger):
         while True:
-            check_stream(ledger, stream)
+            check_stream(ledger, flow.stream)
             manifest, begun = ledger.manifest(), ledger.begun()
             decided = decided_shards(manifest)
             left = [shard for shard in shards if shard.uri not in decided]

@@ -29,7 +29,8 @@ from curate.follow.ledger import Committed, Ledger, committed_batches
 from curate.follow.loop import Follower
 from curate.follow.stream_steps import StreamConfig
 from curate.follow.unbounded import FollowPool, Tick
-from filters.core.errors import RunnerError, StoreLocked
+from curate.lost_workers import MOST_IN_A_ROW
+from filters.core.errors import RunnerError, StoreLocked, WorkerLost
 from transforms.removal import finish_removals
 
 logger = logging.getLogger("curate.follow")
@@ -57,6 +58,19 @@ class StreamFollower(Follower):
             return self._stream(engine, arrivals)
 
     def _stream(self, engine: Engine, arrivals: Arrivals) -> list[Waiting]:
+        """Streams until there is an end; after a lost worker it begins anew, where the engine lives."""
+        in_a_row = 0
+        while True:
+            first = committed_batches(self._manifest)
+            try:
+                return self._stream_once(engine, arrivals)
+            except WorkerLost as lost:
+                in_a_row = 1 if committed_batches(self._manifest) > first else in_a_row + 1
+                if in_a_row == MOST_IN_A_ROW or not engine.alive():
+                    raise
+                logger.warning("%s", f"{lost}; the stream begins anew")
+
+    def _stream_once(self, engine: Engine, arrivals: Arrivals) -> list[Waiting]:
         config = StreamConfig(
             self._planned(),
             tuple(_absolute(pattern) for pattern in arrivals.patterns),

@@ -1,4 +1,7 @@
-"""A shard that kills the process that decodes it costs that shard alone, where workers are processes."""
+"""A shard that kills the process that decodes it costs that shard alone, where workers are processes.
+
+Also in a stream, where no engine tells which shard it was.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ import pytest
 
 from curate.run import RunOptions, RunResult, run_recipe
 from curate.runners.local import Local
+from curate.runners.prism import Prism
 from filters.core.errors import TooManyFailures, WorkerLost
+from tests.engines import prism_program, worker_pool
+from tests.follow.following import manifest_of, streamed
 from tests.pools import photo, sample, write_tar
 from tests.running import curate, plan_of
 
@@ -101,3 +107,33 @@ def test_a_machine_where_everything_dies_stops_the_run(tmp_path: Path) -> None:
         shard(tmp_path / "pool", number, poison=True)
     with pytest.raises(WorkerLost, match=r"3 shards in a row ended the worker that read them"):
         run_with_processes(tmp_path / "pool", tmp_path / "store", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # processes start anew for every attempt
+@pytest.mark.usefixtures("crashing")
+def test_a_stream_begins_anew_and_gets_past_a_poison_shard(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool, store = tmp_path / "pool", tmp_path / "store"
+    for number in range(3):
+        shard(pool, number, poison=number == 1)
+        (pool / f"{number:05d}.done").touch()
+    with worker_pool(tmp_path) as address:
+        prism = Prism(binary=prism_program(), worker_pool=address, workers=2)
+        streamed(RECIPE, pool, store, prism).follow()
+        manifest = manifest_of(store)
+        assert [(Path(one["shard"]).name, one["code"]) for one in manifest["failed_shards"]] == [
+            ("00001.tar", "worker_killed")
+        ]
+        assert [Path(part["uri"]).name for part in manifest["parts"]] == ["00000.tar", "00002.tar"]
+        assert "the stream begins anew" in caplog.text
+        # The next stream tries it once more, in a process of its own: nothing else is lost.
+        shard(pool, 3)
+        (pool / "00003.done").touch()
+        caplog.clear()
+        streamed(RECIPE, pool, store, prism).follow()
+    manifest = manifest_of(store)
+    assert [Path(one["shard"]).name for one in manifest["failed_shards"]] == ["00001.tar"]
+    assert [part["rows"] for part in manifest["parts"]] == [4, 4, 4]
+    assert "the stream begins anew" not in caplog.text

@@ -154,14 +154,14 @@ def test_a_batch_that_was_begun_goes_first_and_done_again_it_changes_nothing(tmp
     calibrated(PLAIN, pool, store)
     config = stream_on(PLAIN, pool, store)
     ((one, two, three),) = arrived_in(config, [[0, 1, 2]])
-    flow = InPlaceFlow(config.plan, Engine(), lambda _: None)
+    flow = InPlaceFlow(config.plan, Engine(), lambda _: None, stream=config.stream)
     described = [
         {"uri": s.uri, "part": s.part, "format": s.format, "size": s.size} for s in (two.shard, one.shard)
     ]
     begun = {"batch": 1, "calibration": 1, "shards": described}
     config.ledger.folder.write_json(config.ledger.file("batch.json"), begun)
     shards = [one.shard, two.shard, three.shard]
-    manifest = commit_shards(flow, config.stream, "curate calibrate", shards)
+    manifest = commit_shards(flow, "curate calibrate", shards)
     assert manifest is not None
     assert [(Path(part["uri"]).stem, part["batch"]) for part in manifest["parts"]] == [
         ("00001", 1),
@@ -169,7 +169,7 @@ def test_a_batch_that_was_begun_goes_first_and_done_again_it_changes_nothing(tmp
         ("00002", 2),
     ]
     before = committed_files(store)
-    assert commit_shards(flow, config.stream, "curate calibrate", shards) == manifest
+    assert commit_shards(flow, "curate calibrate", shards) == manifest
     assert committed_files(store) == before
 
 
