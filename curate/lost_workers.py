@@ -1,51 +1,58 @@
 """Measuring goes on where a shard ends the worker process that reads it: a decoder that crashes, say.
 
-The engine can't tell which shard it was. Each lane commits its shards in order, so the first that a
-lane lacks is under suspicion; it is tried alone, where another death can be nobody else's.
+The engine can't tell which shard it was. Each worker commits its shards in the order in which it took
+them, so the first that it lacks is under suspicion; it is tried alone, where another death can be nobody
+else's.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from filters.core.errors import WorkerLost
 from transforms.measuring import DoneParts, MeasureConfig, ShardReport, missing_measures, record_killer
 from transforms.pool import Shard
+from transforms.shared_shards import share_out
 
 MOST_IN_A_ROW = 3  # so many shards that end their worker, and none that does not: it is the machine
-Lanes = list[list[Shard]]
-MeasureLanes = Callable[[Lanes], list[ShardReport]]
-MeasureApart = Callable[[Lanes, MeasureConfig], list[ShardReport]]
-Split = Callable[[Sequence[Shard]], Lanes]
+MeasureLanes = Callable[[Sequence[Iterable[Shard]]], list[ShardReport]]
+MeasureApart = Callable[[Sequence[Sequence[Shard]], MeasureConfig], list[ShardReport]]
 
 
 def measure_despite_losses(
-    shards: Sequence[Shard], split: Split, measure: MeasureLanes, config: MeasureConfig
+    shards: Sequence[Shard], workers: int, measure: MeasureLanes, config: MeasureConfig
 ) -> list[ShardReport]:
     """The reports of what was measured; a shard that ends its worker every time is recorded as failed.
 
-    It is tried alone as often as a shard that can't be read, after the same waits, once at least.
-    Raises: WorkerLost where one shard after another ends its worker.
+    The workers share the shards out among themselves. A suspect is tried alone as often as a shard that
+    can't be read, after the same waits, once at least.
+    Raises: WorkerLost where one shard after another ends its worker, or a worker ends without any.
     """
     reports: list[ShardReport] = []
     left, in_a_row = list(shards), 0
     while left:
-        lanes = split(left)
-        try:
-            return reports + measure(lanes)
-        except WorkerLost as lost:
-            done = DoneParts(config.store)
-            lacking = {shard.part for shard in left if missing_measures(shard, config, done)}
-            suspects = [next((one for one in lane if one.part in lacking), None) for lane in lanes]
-            for suspect in filter(None, suspects):
-                found = measure_alone(suspect, lambda lanes, _: measure(lanes), config)
-                in_a_row = in_a_row + 1 if found is None else 0
-                if in_a_row == MOST_IN_A_ROW:
-                    raise WorkerLost(_message(lost)) from lost
-                reports += [record_killer(suspect, config)] if found is None else found
-                lacking.discard(suspect.part)
-            left = [shard for shard in left if shard.part in lacking]
+        with TemporaryDirectory(prefix="curate-", ignore_cleanup_errors=True) as folder:
+            lanes = share_out(left, min(workers, len(left)), Path(folder))
+            try:
+                return reports + measure(lanes)
+            except WorkerLost as error:
+                lost, taken = error, [lane.taken() for lane in lanes]
+        done = DoneParts(config.store)
+        lacking = {shard.part for shard in left if missing_measures(shard, config, done)}
+        suspects = [next((one for one in lane if one.part in lacking), None) for lane in taken]
+        if not any(suspects):
+            raise lost
+        for suspect in filter(None, suspects):
+            found = measure_alone(suspect, lambda lanes, _: measure(lanes), config)
+            in_a_row = in_a_row + 1 if found is None else 0
+            if in_a_row == MOST_IN_A_ROW:
+                raise WorkerLost(_message(lost)) from lost
+            reports += [record_killer(suspect, config)] if found is None else found
+            lacking.discard(suspect.part)
+        left = [shard for shard in left if shard.part in lacking]
     return reports
 
 

@@ -10,7 +10,7 @@ What a stage finds done it does not do again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -55,22 +55,19 @@ class Flow:
         started = time.perf_counter()
         if self.engine.outlives_workers:
             config = self.plan.measure_config(self.decode_threads)
-            found = measure_despite_losses(shards, self._lanes, self._measure_lanes, config)
+            found = measure_despite_losses(shards, self.engine.workers, self._measure_lanes, config)
         else:
-            found = self._measure_lanes(self._lanes(shards))
+            found = self._measure_lanes(split_evenly(shards, self.engine.lanes(len(shards))))
         self.laps["measure"] = time.perf_counter() - started
         self.reports.extend(found)
         return found
 
-    def _lanes(self, shards: Sequence[Shard]) -> list[list[Shard]]:
-        return split_evenly(shards, self.engine.lanes(len(shards)))
-
-    def _measure_lanes(self, lanes: Sequence[Sequence[Shard]]) -> list[ShardReport]:
+    def _measure_lanes(self, lanes: Sequence[Iterable[Shard]]) -> list[ShardReport]:
         with self.engine.pipeline("measure", models=True) as pipeline:
             name = self.add_measure(pipeline, lanes)
         return [ShardReport(**report) for report in self.plan.store.folder.read_json(name)]
 
-    def add_measure(self, pipeline: beam.Pipeline, lanes: Sequence[Sequence[Shard]]) -> str:
+    def add_measure(self, pipeline: beam.Pipeline, lanes: Sequence[Iterable[Shard]]) -> str:
         """Adds to a pipeline all that measuring takes; returns the file of its reports."""
         step = steps.MeasureShards(self.plan.measure_config(self.decode_threads))
         return self._add_results(pipeline, "Measure", lanes, step)

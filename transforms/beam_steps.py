@@ -68,7 +68,7 @@ class MeasureShards(beam.DoFn):
         self._failed: Any = Metrics.counter("curate", "rows_failed")
         self._shards: Any = Metrics.counter("curate", "shards_measured")
 
-    def process(self, lane: Sequence[Shard]) -> Iterator[ShardReport]:
+    def process(self, lane: Iterable[Shard]) -> Iterator[ShardReport]:
         """Yields a report for each shard as it is committed."""
         for report in measure_shards(lane, self._config):
             self.count(report)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import IO, Any
 
 import numpy as np
@@ -98,47 +100,67 @@ def missing_measures(shard: Shard, config: MeasureConfig, done: DoneParts) -> fr
     return frozenset(item.name for item in wanted if not done.has(item.group, shard.part))
 
 
-def measure_shards(shards: Sequence[Shard], config: MeasureConfig) -> Iterator[ShardReport]:
-    """Brings the shards up to date, in order; yields a report as each one is committed."""
-    done = DoneParts(config.store)
-    lacking = {shard.part: missing_measures(shard, config, done) for shard in shards}
-    marks = Marks.load(config.store)
-    if shards and shards[0].format == "datacomp":
-        for shard in shards:
-            yield _take_metadata(shard, config, lacking[shard.part], marks)
+def measure_shards(shards: Iterable[Shard], config: MeasureConfig) -> Iterator[ShardReport]:
+    """Brings the shards up to date, in order; yields a report as each one is committed.
+
+    shards: the next is asked for when the one before is read, so that workers may share them out.
+    """
+    lane = _Lane(config)
+    coming = iter(shards)
+    if (first := next(coming, None)) is None:
         return
-    streamed = {"samples", *(measure.name for measure in config.of_kind(SampleMeasure))}
-    tasks = [
-        ShardTask(shard, lacking[shard.part] & streamed, _veil(shard, config, lacking[shard.part], marks))
-        for shard in shards
-        if lacking[shard.part] & streamed
-    ]
+    if first.format == "datacomp":
+        for shard in chain([first], coming):
+            yield _take_metadata(shard, config, lane.lacking(shard), lane.marks)
+        return
+    asked: deque[tuple[Shard, frozenset[str]]] = deque()
     meters = config.of_kind(SampleMeasure)
-    with contextlib.closing(_streamed(tasks, meters, config)) as results:
-        for shard in shards:
-            if not lacking[shard.part] & streamed:
-                _derive(shard, config, lacking[shard.part])
-                yield _report(shard, config, lacking[shard.part], ShardEnd())
-                continue
-            found = next(results)
+    tasks = lane.tasks(chain([first], coming), asked)
+    stream = stream_shards(tasks, meters, config.pool, decode_threads=config.decode_threads)
+    with contextlib.closing(stream) as results:
+        for found in results:
+            while (entry := asked.popleft())[0] is not found.task.shard:
+                yield _derived(*entry, config)
             yield replace(
-                _commit(found, config, lacking[shard.part]),
+                _commit(found, config, entry[1]),
                 model_seconds=found.model_seconds,
                 read_ahead=found.read_ahead,
             )
+    for entry in asked:
+        yield _derived(*entry, config)
 
 
-def _veil(shard: Shard, config: MeasureConfig, lacking: frozenset[str], marks: Marks | None) -> Veil | None:
-    measured = "samples" not in lacking
-    return Veil.over(config.store, config.samples.group, shard.part, marks, measured=measured)
+class _Lane:
+    """What measuring shard after shard needs to know of the store."""
+
+    def __init__(self, config: MeasureConfig) -> None:
+        self.marks = Marks.load(config.store)
+        self._config = config
+        self._done = DoneParts(config.store)
+        self._streamed = {"samples", *(measure.name for measure in config.of_kind(SampleMeasure))}
+
+    def lacking(self, shard: Shard) -> frozenset[str]:
+        """What the shard still lacks."""
+        return missing_measures(shard, self._config, self._done)
+
+    def tasks(
+        self, shards: Iterable[Shard], asked: deque[tuple[Shard, frozenset[str]]]
+    ) -> Iterator[ShardTask]:
+        """The shards that must be read; `asked` takes all of them, with what they lack."""
+        for shard in shards:
+            lacking = self.lacking(shard)
+            asked.append((shard, lacking))
+            if lacking & self._streamed:
+                measured = "samples" not in lacking
+                group = self._config.samples.group
+                veil = Veil.over(self._config.store, group, shard.part, self.marks, measured=measured)
+                yield ShardTask(shard, lacking & self._streamed, veil)
 
 
-def _streamed(
-    tasks: Sequence[ShardTask], meters: Sequence[NamedMeasure], config: MeasureConfig
-) -> Generator[MeasuredShard]:
-    if tasks:
-        needed = [meter for meter in meters if any(meter.name in task.measures for task in tasks)]
-        yield from stream_shards(tasks, needed, config.pool, decode_threads=config.decode_threads)
+def _derived(shard: Shard, lacking: frozenset[str], config: MeasureConfig) -> ShardReport:
+    """The report on a shard that need not be read."""
+    _derive(shard, config, lacking)
+    return _report(shard, config, lacking, ShardEnd())
 
 
 def record_killer(shard: Shard, config: MeasureConfig) -> ShardReport:

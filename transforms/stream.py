@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,7 +79,7 @@ _Item = Sequence[DecodeJob] | ShardEnd | _Restart | BaseException
 
 
 def stream_shards(
-    tasks: Sequence[ShardTask],
+    tasks: Iterable[ShardTask],
     measures: Sequence[NamedMeasure],
     options: PoolOptions,
     *,
@@ -87,11 +87,12 @@ def stream_shards(
 ) -> Generator[MeasuredShard]:
     """Measures the shards, in order; yields each one as soon as it is complete.
 
+    tasks: the next is asked for, in the reading thread, when the one before is read.
     measures: sample measures only; a task picks those it lacks by name.
     Raises: what a meter raises, which is a fault of ours and not of the data.
     """
     quiet_pillow()
-    meters = {measure.name: _meter(measure) for measure in measures}
+    meters = _Meters(measures)
     sizes = {measure.name: int(getattr(measure.options, "batch_size", BATCH)) for measure in measures}
     ahead = 2 * max([*sizes.values(), 32]) + decode_threads
     pool = DecodePool(decode_threads, ahead=ahead, timeout_seconds=options.decode_timeout_seconds)
@@ -100,9 +101,9 @@ def stream_shards(
     thread.start()
     try:
         with ThreadPoolExecutor(1, thread_name_prefix="model") as model:
-            assembly = _Assembly(tasks, meters, sizes, pool, model)
-            while assembly.growing:
-                assembly.take(*reader.items.get())
+            assembly = _Assembly(meters, sizes, pool, model)
+            while (item := reader.items.get()) is not None:
+                assembly.take(*item)
                 yield from assembly.complete(MODEL_AHEAD)
             yield from assembly.complete(0)
     finally:
@@ -111,11 +112,25 @@ def stream_shards(
         thread.join(STOP_SECONDS)  # a read that hangs does not hold up the end of the run
 
 
-def _meter(measure: NamedMeasure) -> Meter:
-    if not isinstance(measure.options, SampleMeasure):
-        msg = f"{measure.name} does not look at pictures"
-        raise TypeError(msg)
-    return measure.options.meter(measure.name)
+class _Meters:
+    """The meters by name, each made when it is first needed: some load a model."""
+
+    def __init__(self, measures: Sequence[NamedMeasure]) -> None:
+        self._measures = {measure.name: measure for measure in measures}
+        self._made: dict[str, Meter] = {}
+
+    def needed(self, names: frozenset[str]) -> list[Meter]:
+        """Those of a task, in the order of their names; asked by one thread alone."""
+        return [self[name] for name in sorted(names & self._measures.keys())]
+
+    def __getitem__(self, name: str) -> Meter:
+        if name not in self._made:
+            options = self._measures[name].options
+            if not isinstance(options, SampleMeasure):
+                msg = f"{name} does not look at pictures"
+                raise TypeError(msg)
+            self._made[name] = options.meter(name)
+        return self._made[name]
 
 
 # --- the reading thread
@@ -125,26 +140,27 @@ def _meter(measure: NamedMeasure) -> Meter:
 class _Reader:
     """Reads the shards in order and hands their samples to the decode threads."""
 
-    tasks: Sequence[ShardTask]
-    meters: Mapping[str, Meter]
+    tasks: Iterable[ShardTask]
+    meters: _Meters
     options: PoolOptions
     pool: DecodePool
-    items: queue.SimpleQueue[tuple[Shard, _Item]] = field(default_factory=queue.SimpleQueue)
+    items: queue.SimpleQueue[tuple[ShardTask | None, _Item] | None] = field(default_factory=queue.SimpleQueue)
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Fills `items`, until all is read or `stopped` is set."""
-        for task in self.tasks:
-            try:
+        """Fills `items`, until all is read (None) or `stopped` is set."""
+        try:
+            for task in self.tasks:
                 self._read(task)
-            except BaseException as error:  # noqa: BLE001  (handed to the thread that assembles)
-                self.items.put((task.shard, error))
-                return
-            if self.stopped.is_set():
-                return
+                if self.stopped.is_set():
+                    return
+        except BaseException as error:  # noqa: BLE001  (handed to the thread that assembles)
+            self.items.put((None, error))
+        else:
+            self.items.put(None)
 
     def _read(self, task: ShardTask) -> None:
-        chosen = [self.meters[name] for name in sorted(task.measures & self.meters.keys())]
+        chosen = self.meters.needed(task.measures)
 
         def work(raw: RawSample) -> DecodedSample:
             return _decode_and_prepare(raw, self.options, chosen)
@@ -155,10 +171,10 @@ class _Reader:
                 job = self.pool.submit(task.veil(item) if task.veil else item, work)
                 jobs += [job] if job is not None else []
             if jobs and (len(jobs) == HANDED_OVER or not isinstance(item, RawSample)):
-                self.items.put((task.shard, jobs))
+                self.items.put((task, jobs))
                 jobs = []
             if not isinstance(item, RawSample):
-                self.items.put((task.shard, item))
+                self.items.put((task, item))
             if self.stopped.is_set():
                 return
 
@@ -227,41 +243,39 @@ class _Running:
 
 
 class _Assembly:
-    """Puts decoded rows into batches, batches through the model, and results into shards.
-
-    Attributes:
-        growing: the shards whose end has not been read yet, by part.
-    """
+    """Puts decoded rows into batches, batches through the model, and results into shards."""
 
     def __init__(
         self,
-        tasks: Sequence[ShardTask],
-        meters: Mapping[str, Meter],
+        meters: _Meters,
         sizes: Mapping[str, int],
         pool: DecodePool,
         model: ThreadPoolExecutor,
     ) -> None:
-        self.growing = {task.shard.part: _Growing(task, sizes) for task in tasks}
+        self._growing: _Growing | None = None
         self._meters = meters
         self._sizes = sizes
         self._pool = pool
         self._model = model
         self._running: deque[_Running] = deque()
 
-    def take(self, where: Shard, item: _Item) -> None:
-        """The next that was read of a shard."""
-        shard = self.growing[where.part]
+    def take(self, task: ShardTask | None, item: _Item) -> None:
+        """The next that was read of a shard, which are read one after the other; task: None for an error."""
         if isinstance(item, BaseException):
             raise item
+        if task is None:
+            raise TypeError(item)
+        shard = self._growing or _Growing(task, self._sizes)
+        self._growing = shard
         if isinstance(item, _Restart):
             self._running = deque(entry for entry in self._running if entry.shard is not shard)
-            self.growing[where.part] = _Growing(shard.result.task, self._sizes)
+            self._growing = None
         elif isinstance(item, ShardEnd):
             shard.result.end = item
             advance("measure", 0, samples=len(shard.result.samples) % TELL_EVERY)
             self._run(shard, shard.flush())
             self._running.append(_Running(shard))
-            del self.growing[where.part]
+            self._growing = None
         else:
             for sample in self._pool.results(item):
                 shard.result.read_ahead += self._pool.on_their_way

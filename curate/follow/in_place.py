@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,7 +39,7 @@ class InPlaceFlow(Flow):
 
     stream: str = field(kw_only=True)
 
-    def _measure_lanes(self, lanes: Sequence[Sequence[Shard]]) -> list[ShardReport]:
+    def _measure_lanes(self, lanes: Sequence[Iterable[Shard]]) -> list[ShardReport]:
         ledger = Ledger(self.plan.store.folder, self.plan.continuous_id)
         attempts = Attempts(ledger, self.stream, self.plan.measure_config(self.decode_threads))
         return [attempts.measure(shard) for lane in lanes for shard in lane]
