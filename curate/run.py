@@ -31,8 +31,8 @@ class RunOptions:
     """What a run may use, and where.
 
     Attributes:
-        workers: threads of this machine; a runner says itself how many workers it has.
-        runner: where it runs; None: on this machine, in this process.
+        workers: on this machine; a runner says itself how many workers it has.
+        runner: where it runs; None: on this machine.
     """
 
     workers: int = 1
