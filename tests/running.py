@@ -14,6 +14,7 @@ from curate.plan import Plan, make_plan
 from curate.query import connect, open_decision, run_sql
 from curate.recipe import parse_recipe
 from curate.run import RunOptions, RunResult, run_recipe
+from curate.runner import Runner
 from transforms.store import Store
 
 # What a run records about itself: times, hosts, results on their way.
@@ -47,10 +48,11 @@ def curate(
     workers: int = 1,
     decode_threads: int = 2,
     said: list[str] | None = None,
+    runner: Runner | None = None,
 ) -> RunResult:
     """Runs this recipe text; what it says goes to `said`."""
     heard: list[str] = [] if said is None else said
-    return run_recipe(plan_of(text, pool, store), RunOptions(workers, decode_threads), heard.append)
+    return run_recipe(plan_of(text, pool, store), RunOptions(workers, decode_threads, runner), heard.append)
 
 
 def files_of(store: Path) -> dict[str, bytes]:
