@@ -25,8 +25,7 @@ TRY_SECONDS = 2  # between two looks at whether it still runs
 ENDING_SECONDS = 1.0  # from when a server's lines close until its process counts as ended
 JOB_SECONDS = 10_000_000  # that a job may take, in calls that wait for it
 # What Prism says of a worker that went away, in the error of the job.
-# The last is a fault of Prism's own: it now and then can't decode a worker's empty metrics (2.77).
-GONE = ("SDK worker disconnected", "didn't get control connection", "error decoding metrics")
+GONE = ("SDK worker disconnected", "didn't get control connection")
 
 
 class JobRunner(PortableRunner):

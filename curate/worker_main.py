@@ -12,17 +12,18 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import select
 import signal
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from apache_beam.runners.worker.sdk_worker import SdkHarness
+from apache_beam.runners.worker import sdk_worker
 
 import curate.pipeline  # noqa: F401  (imports what the steps need, once for all workers)
 from curate.logs import set_up_logs
@@ -39,7 +40,30 @@ def work(harness: Mapping[str, Any], level: int) -> None:
     """
     set_up_logs(verbose=level <= logging.INFO)
     threading.Thread(target=_end_with, args=(os.getppid(),), name="parent", daemon=True).start()
-    SdkHarness(**{**harness, "runner_capabilities": frozenset(harness.get("runner_capabilities", ()))}).run()
+    sdk_worker.SHORT_ID_CACHE = MetricIds(f"{secrets.token_hex(4)}-")
+    capabilities = frozenset(harness.get("runner_capabilities", ()))
+    sdk_worker.SdkHarness(**{**harness, "runner_capabilities": capabilities}).run()
+
+
+class MetricIds(sdk_worker.ShortIdCache):
+    """The ids by which a worker's metrics are short for the runner, each beginning with `prefix`.
+
+    Beam's own count from 1 in each process. Prism (2.77) has one table of them for all processes of a
+    job: it takes one worker's metric for another's, and panics where their types differ.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self._prefix = prefix
+
+    def get_short_id(self, monitoring_info: Any) -> str:
+        """The id of a metric; one is made at its first time."""
+        return f"{self._prefix}{super().get_short_id(monitoring_info)}"
+
+    def get_infos(self, short_ids: Iterable[str]) -> dict[str, Any]:
+        """What ids stand for. Raises: KeyError for one that was not given here."""
+        infos = super().get_infos(one.removeprefix(self._prefix) for one in short_ids)
+        return {f"{self._prefix}{one}": info for one, info in infos.items()}
 
 
 def _end_with(parent: int) -> None:

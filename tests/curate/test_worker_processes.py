@@ -16,11 +16,12 @@ from pathlib import Path
 
 import apache_beam as beam
 import pytest
-from apache_beam.portability.api import beam_fn_api_pb2
+from apache_beam.portability.api import beam_fn_api_pb2, metrics_pb2
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import ControlConnection
 
 from curate.run import RunOptions, run_recipe
 from curate.runners.local import Local
+from curate.worker_main import MetricIds
 from curate.worker_processes import Line, device_environment
 from curate.worker_starter import WorkerStarter
 from filters.core.errors import PoolError, WorkerLost
@@ -197,3 +198,17 @@ def test_what_a_lost_worker_was_asked_is_answered_and_what_it_will_be_asked_too(
     later = line.push(beam_fn_api_pb2.InstructionRequest(instruction_id="after"))
     for future in (asked, later):
         assert future.get(timeout=1).error.endswith("WorkerLost: gone")
+
+
+def test_metrics_of_two_workers_have_ids_of_their_own() -> None:
+    infos = [
+        metrics_pb2.MonitoringInfo(urn=f"beam:metric:user:{kind}_int64:v1", payload=b"\1")
+        for kind in ("sum", "max")
+    ]
+    one, other = MetricIds("a-"), MetricIds("b-")
+    ids = [one.get_short_id(info) for info in infos]
+    assert ids == [one.get_short_id(info) for info in infos]
+    assert len({*ids, *(other.get_short_id(info) for info in infos)}) == 4
+    assert [info.urn for info in one.get_infos(ids).values()] == [info.urn for info in infos]
+    with pytest.raises(KeyError):
+        other.get_infos(ids[:1])

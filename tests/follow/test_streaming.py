@@ -102,7 +102,7 @@ def test_a_growing_folder_is_decided_on_prism_as_by_the_loop(tmp_path: Path, pro
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", [COMPARED])
+@pytest.mark.parametrize("text", [COMPARED, DEMO])
 def test_workers_elsewhere_stream_the_same_bytes(tmp_path: Path, program: str, text: str) -> None:
     pool = pool_for(text, tmp_path / "pool", shards=3)
     for name in ("stream", "loop"):
