@@ -9,7 +9,9 @@ What a stage finds done it does not do again.
 
 from __future__ import annotations
 
+import contextlib
 import time
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -24,7 +26,9 @@ from curate.lost_workers import measure_despite_losses
 from curate.plan import Plan
 from filters.core.decide import Step
 from filters.core.declaration import FittedFilter
+from filters.core.errors import StoreError, WorkerLost
 from transforms import beam_steps as steps
+from transforms.attempts import Attempts, left_by
 from transforms.deciding import DecideConfig, DecidePart, PartCounts
 from transforms.diversity_of_parts import Diversity, DiversityOptions, diversity_scope
 from transforms.measuring import ShardReport
@@ -48,19 +52,38 @@ class Flow:
     decode_threads: int = 2
     laps: dict[str, float] = field(default_factory=dict)  # seconds of measuring and of comparisons
     reports: list[ShardReport] = field(default_factory=list)  # on the shards that were measured
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)  # names it in the marks of what it measures
 
     def measure(self, shards: Sequence[Shard]) -> list[ShardReport]:
         """Measures what the shards lack; a lane of neighbouring shards keeps one model busy."""
         begin("measure", len(shards))
         started = time.perf_counter()
-        if self.engine.outlives_workers:
-            config = self.plan.measure_config(self.decode_threads)
-            found = measure_despite_losses(shards, self.engine.workers, self._measure_lanes, config)
-        else:
-            found = self._measure_lanes(split_evenly(shards, self.engine.lanes(len(shards))))
+        try:
+            if self.engine.outlives_workers:
+                workers = self.engine.workers
+                found = measure_despite_losses(shards, workers, self._measure_lanes, self.attempts)
+            else:
+                found = self._measure_lanes(split_evenly(shards, self.engine.lanes(len(shards))))
+        except WorkerLost:
+            raise
+        except BaseException:
+            self._clear_of_suspicion()
+            raise
         self.laps["measure"] = time.perf_counter() - started
         self.reports.extend(found)
         return found
+
+    @property
+    def attempts(self) -> Attempts:
+        """Measures shards for this run."""
+        return Attempts(self.plan.measure_config(self.decode_threads), self.run)
+
+    def _clear_of_suspicion(self) -> None:
+        """No shard has killed this run: it is ending by an error, or an interrupt."""
+        folder = self.plan.store.folder
+        with contextlib.suppress(StoreError, OSError):
+            for mark in left_by(self.run, folder):
+                folder.remove(mark)
 
     def _measure_lanes(self, lanes: Sequence[Iterable[Shard]]) -> list[ShardReport]:
         with self.engine.pipeline("measure", models=True) as pipeline:
@@ -69,7 +92,7 @@ class Flow:
 
     def add_measure(self, pipeline: beam.Pipeline, lanes: Sequence[Iterable[Shard]]) -> str:
         """Adds to a pipeline all that measuring takes; returns the file of its reports."""
-        step = steps.MeasureShards(self.plan.measure_config(self.decode_threads))
+        step = steps.MeasureShards(self.attempts)
         return self._add_results(pipeline, "Measure", lanes, step)
 
     def fit(self, step: Step, before: Sequence[Step], config: DecideConfig, scope: Scope) -> None:

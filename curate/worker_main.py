@@ -16,8 +16,6 @@ import secrets
 import select
 import signal
 import sys
-import threading
-import time
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -27,9 +25,9 @@ from apache_beam.runners.worker import sdk_worker
 
 import curate.pipeline  # noqa: F401  (imports what the steps need, once for all workers)
 from curate.logs import set_up_logs
+from transforms.apart import PARENT_SECONDS, end_with
 from transforms.progress import listening
 
-PARENT_SECONDS = 0.5  # between looks at whether the parent still lives
 ORDERS, ERRORS = 0, 2  # file descriptors
 
 
@@ -39,7 +37,7 @@ def work(harness: Mapping[str, Any], level: int) -> None:
     harness: what Beam's worker is made with: `control_address`, `worker_id`, …; level: of the log.
     """
     set_up_logs(verbose=level <= logging.INFO)
-    threading.Thread(target=_end_with, args=(os.getppid(),), name="parent", daemon=True).start()
+    end_with(os.getppid())
     sdk_worker.SHORT_ID_CACHE = MetricIds(f"{secrets.token_hex(4)}-")
     capabilities = frozenset(harness.get("runner_capabilities", ()))
     sdk_worker.SdkHarness(**{**harness, "runner_capabilities": capabilities}).run()
@@ -64,13 +62,6 @@ class MetricIds(sdk_worker.ShortIdCache):
         """What ids stand for. Raises: KeyError for one that was not given here."""
         infos = super().get_infos(one.removeprefix(self._prefix) for one in short_ids)
         return {f"{self._prefix}{one}": info for one, info in infos.items()}
-
-
-def _end_with(parent: int) -> None:
-    """Ends this process at once when its parent has ended: another run may hold the store by then."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_SECONDS)
-    os._exit(1)
 
 
 @dataclass

@@ -18,8 +18,9 @@ from apache_beam.metrics.metric import Metrics
 from filters.core.decide import VERDICTS, Step
 from filters.core.declaration import Accumulator, FittedFilter
 from transforms import deciding
+from transforms.attempts import Attempts
 from transforms.deciding import DecideConfig, DecidePart, PartCounts
-from transforms.measuring import MeasureConfig, ShardReport, measure_shards
+from transforms.measuring import ShardReport
 from transforms.pool import Shard
 from transforms.progress import advance
 from transforms.relating import Relation, Task
@@ -61,8 +62,8 @@ coders.register_coder(pa.Table, ArrowTableCoder)
 class MeasureShards(beam.DoFn):
     """Measures a lane of shards, one pass over each, into the store."""
 
-    def __init__(self, config: MeasureConfig) -> None:
-        self._config = config
+    def __init__(self, attempts: Attempts) -> None:
+        self._attempts = attempts
         # Any: Beam's counters have no types.
         self._rows: Any = Metrics.counter("curate", "rows_measured")
         self._failed: Any = Metrics.counter("curate", "rows_failed")
@@ -70,7 +71,7 @@ class MeasureShards(beam.DoFn):
 
     def process(self, lane: Iterable[Shard]) -> Iterator[ShardReport]:
         """Yields a report for each shard as it is committed."""
-        for report in measure_shards(lane, self._config):
+        for report in self._attempts.measure(lane):
             self.count(report)
             yield report
 

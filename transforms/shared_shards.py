@@ -32,12 +32,6 @@ class Lane:
             if self._take(at):
                 yield shard
 
-    def taken(self) -> list[Shard]:
-        """What this worker took, in order."""
-        names = [path.name for path in Path(self.folder, str(self.number)).iterdir()]
-        shards = self._shards()
-        return [shards[at] for at in sorted(map(int, names))]
-
     def _shards(self) -> Sequence[Shard]:
         found: Sequence[Shard] = pickle.loads(Path(self.folder, SHARDS).read_bytes())  # noqa: S301  (our own)
         return found
@@ -48,14 +42,10 @@ class Lane:
             os.close(os.open(Path(self.folder, f"{at}.taken"), os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return False
-        Path(self.folder, str(self.number), str(at)).touch()
         return True
 
 
 def share_out(shards: Sequence[Shard], workers: int, folder: Path) -> list[Lane]:
     """A lane for each worker, with the shards in an empty folder."""
     (folder / SHARDS).write_bytes(pickle.dumps(tuple(shards)))
-    lanes = [Lane(str(folder), number) for number in range(workers)]
-    for lane in lanes:
-        (folder / str(lane.number)).mkdir()
-    return lanes
+    return [Lane(str(folder), number) for number in range(workers)]

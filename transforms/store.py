@@ -10,6 +10,7 @@
     failures/<measure>-<fp>/<part>.parquet
     calibrations/<recipe>-<fp>/<number>.json    what fitted filters found, kept for continuous runs
     follow/<recipe>-<fp>/                       a continuous run's batch under way, facts of shards, memory
+    attempts/<part>.json                        shards that may have killed who measured them
     runs/<time>-<recipe>.json                   what was run and how long it took; never read by a run
 
 Beside each part stands `<part>.done.json`, the only commit marker: rows, sizes and checksums.

@@ -6,10 +6,9 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from curate.follow.attempts import Attempts
 from curate.follow.batch import run_batch
 from curate.follow.continuing import require_calibration
 from curate.follow.ledger import Ledger, decided_shards
@@ -33,16 +32,11 @@ PATIENCE_SECONDS = 120.0  # a batch of another stream takes as long at most, or 
 class InPlaceFlow(Flow):
     """The stages as plain calls, one element after another: a worker can't run a pipeline of its own.
 
-    Attributes:
-        stream: whose batch it is.
+    `run` is the stream whose batch it is.
     """
 
-    stream: str = field(kw_only=True)
-
     def _measure_lanes(self, lanes: Sequence[Iterable[Shard]]) -> list[ShardReport]:
-        ledger = Ledger(self.plan.store.folder, self.plan.continuous_id)
-        attempts = Attempts(ledger, self.stream, self.plan.measure_config(self.decode_threads))
-        return [attempts.measure(shard) for lane in lanes for shard in lane]
+        return [report for lane in lanes for report in self.attempts.measure(lane)]
 
     def _compare(self, relation: Relation, stage: str, tasks: Sequence[Task]) -> None:
         for task in tasks:
@@ -68,7 +62,7 @@ def commit_shards(flow: InPlaceFlow, command: str, shards: Sequence[Shard]) -> d
     ledger = Ledger(flow.plan.store.folder, flow.plan.continuous_id)
     with commit_lock(ledger):
         while True:
-            check_stream(ledger, flow.stream)
+            check_stream(ledger, flow.run)
             manifest, begun = ledger.manifest(), ledger.begun()
             decided = decided_shards(manifest)
             left = [shard for shard in shards if shard.uri not in decided]

@@ -19,13 +19,13 @@ from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateS
 
 from curate.engine import Engine
 from curate.follow.arrivals import SHARDS_AT_ONCE, Arrivals, in_order
-from curate.follow.attempts import Attempts
 from curate.follow.in_place import InPlaceFlow, check_stream, commit_shards
 from curate.follow.ledger import Committed, Ledger, decided_shards
 from curate.follow.status import SESSION
 from curate.plan import Plan
 from curate.run import add_up
 from filters.core.errors import RunnerError
+from transforms.attempts import Attempts
 from transforms.beam_steps import MeasureShards
 from transforms.pool import Shard
 
@@ -165,15 +165,13 @@ class MeasureArrived(beam.DoFn):
     """Measures a shard as every run does; yields it by its ledger, also where it could not be read."""
 
     def __init__(self, config: StreamConfig) -> None:
-        measure = config.plan.measure_config(config.decode_threads)
         self._ledger = config.ledger.name
-        self._attempts = Attempts(config.ledger, config.stream, measure)
-        self._counters = MeasureShards(measure)
+        attempts = Attempts(config.plan.measure_config(config.decode_threads), config.stream)
+        self._measure = MeasureShards(attempts)
 
     def process(self, arrived: Arrived) -> Iterator[tuple[str, Arrived]]:
         """Yields the shard once it is measured."""
-        report = self._attempts.measure(arrived.shard)
-        self._counters.count(report)
+        (report,) = self._measure.process([arrived.shard])
         logger.debug("measured %s: %s rows", report.uri, report.rows)
         yield self._ledger, arrived
 
@@ -211,7 +209,7 @@ class CommitInOrder(beam.DoFn):
 
     def _commit(self, shards: Sequence[Shard]) -> Counts:
         config = self._config
-        flow = InPlaceFlow(config.plan, Engine(), _say, config.decode_threads, stream=config.stream)
+        flow = InPlaceFlow(config.plan, Engine(), _say, config.decode_threads, run=config.stream)
         manifest = commit_shards(flow, config.command, shards)
         uris = {shard.uri for shard in shards}
         parts = [part for part in (manifest or {}).get("parts", ()) if part["uri"] in uris]

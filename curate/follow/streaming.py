@@ -29,8 +29,8 @@ from curate.follow.ledger import Committed, Ledger, committed_batches
 from curate.follow.loop import Follower
 from curate.follow.stream_steps import StreamConfig
 from curate.follow.unbounded import FollowPool, Tick
-from curate.lost_workers import MOST_IN_A_ROW
 from filters.core.errors import RunnerError, StoreLocked, WorkerLost
+from transforms.attempts import MOST_IN_A_ROW
 from transforms.removal import finish_removals
 
 logger = logging.getLogger("curate.follow")

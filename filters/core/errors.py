@@ -99,6 +99,10 @@ class WorkerLost(StopRun):
     exit_code: ClassVar[int] = 6
 
 
+class KillerShards(WorkerLost):
+    """One shard after another ends whoever reads it, so it is hardly the shards."""
+
+
 class RetryShard(CurateError):  # noqa: N818  (the name says what the runner must do)
     """Reading the shard failed in a way that may pass: try again."""
 

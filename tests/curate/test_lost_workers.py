@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from curate.lost_workers import measure_despite_losses
-from filters.core.errors import WorkerLost
+from curate.plan import Plan
+from filters.core.errors import KillerShards, WorkerLost
 from tests.running import EVERYDAY, plan_of
+from transforms.attempts import Attempts
 from transforms.measuring import ShardReport, measure_shards
 from transforms.pool import Shard
 
@@ -23,14 +25,15 @@ def test_a_worker_that_ends_before_it_takes_a_shard_ends_the_run(small_pool: Pat
         msg = "no memory for a model"
         raise WorkerLost(msg)
 
+    plan.store.prepare()
     with pytest.raises(WorkerLost, match="no memory for a model"):
-        measure_despite_losses(plan.shards, 8, die, plan.measure_config(1))
+        measure_despite_losses(plan.shards, 8, die, Attempts(plan.measure_config(1), "this"))
     assert calls == [len(plan.shards)]
 
 
 def test_what_was_done_before_a_loss_is_not_done_again(small_pool: Path, tmp_path: Path) -> None:
     plan = plan_of(EVERYDAY, small_pool, tmp_path / "store")
-    config = plan.measure_config(1)
+    attempts = Attempts(plan.measure_config(1), "this")
     tried: list[list[int]] = []
 
     def die_once(lanes: Sequence[Iterable[Shard]]) -> list[ShardReport]:
@@ -40,11 +43,45 @@ def test_what_was_done_before_a_loss_is_not_done_again(small_pool: Path, tmp_pat
             for shard in lane:
                 tried[-1].append(shard.number)
                 if len(tried) == 1 and shard.number == 1:
+                    mark = {"run": "this", "given_up": False}  # as who dies leaves it
+                    plan.store.folder.write_json(f"attempts/{shard.part}.json", mark)
                     msg = "killed"
                     raise WorkerLost(msg)
-                found += measure_shards([shard], config)
+                found += attempts.measure([shard])
         return found
 
-    measure_despite_losses(plan.shards, 1, die_once, config)
-    everything = [shard.number for shard in plan.shards]
-    assert tried == [[0, 1], [1], *([everything[2:]] if everything[2:] else [])]
+    measure_despite_losses(plan.shards, 1, die_once, attempts)
+    assert tried == [[0, 1], [shard.number for shard in plan.shards][1:]]
+    assert plan.store.folder.names("attempts") == []
+
+
+def lose_at_each_shard(plan: Plan, attempts: Attempts, lost: list[int], *, useful: bool) -> list[ShardReport]:
+    """Measuring with a worker that ends at every shard; useful: not before it has measured it."""
+
+    def die(lanes: Sequence[Iterable[Shard]]) -> list[ShardReport]:
+        (lane,) = lanes
+        shard = next(iter(lane))
+        mark = {"run": "this", "given_up": False}
+        plan.store.folder.write_json(f"attempts/{shard.part}.json", mark)
+        lost.append(shard.number)
+        if useful:
+            list(measure_shards([shard], attempts.config))
+        msg = "killed"
+        raise WorkerLost(msg)
+
+    return measure_despite_losses(plan.shards, 1, die, attempts)
+
+
+def test_losses_end_the_run_where_nothing_is_measured_in_between(small_pool: Path, tmp_path: Path) -> None:
+    plan = plan_of(EVERYDAY, small_pool, tmp_path / "store")
+    attempts = Attempts(plan.measure_config(1), "this")
+    lost: list[int] = []
+    assert len(plan.shards) > 1
+    assert lose_at_each_shard(plan, attempts, lost, useful=True) == []
+    assert lost == [shard.number for shard in plan.shards]
+    plan = plan_of(EVERYDAY, small_pool, tmp_path / "another")
+    attempts = Attempts(plan.measure_config(1), "this")
+    lost = []
+    with pytest.raises(KillerShards, match=r"3 shards in a row .* At last: killed"):
+        lose_at_each_shard(plan, attempts, lost, useful=False)
+    assert lost == [0, 0, 0]

@@ -1,10 +1,13 @@
-"""A shard that kills the process that decodes it costs that shard alone, where workers are processes.
+"""A shard that kills the process that decodes it costs that shard alone, and whoever read it first.
 
-Also in a stream, where no engine tells which shard it was.
+Where workers are processes that is a worker; with one worker it is the run itself, and the next gets past it.
 """
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -105,7 +108,7 @@ def test_the_next_run_tries_a_poison_shard_again(tmp_path: Path, monkeypatch: py
 def test_a_machine_where_everything_dies_stops_the_run(tmp_path: Path) -> None:
     for number in range(3):
         shard(tmp_path / "pool", number, poison=True)
-    with pytest.raises(WorkerLost, match=r"3 shards in a row ended the worker that read them"):
+    with pytest.raises(WorkerLost, match=r"3 shards in a row ended the process that read them"):
         run_with_processes(tmp_path / "pool", tmp_path / "store", 1)
 
 
@@ -137,3 +140,33 @@ def test_a_stream_begins_anew_and_gets_past_a_poison_shard(
     assert [Path(one["shard"]).name for one in manifest["failed_shards"]] == ["00001.tar"]
     assert [part["rows"] for part in manifest["parts"]] == [4, 4, 4]
     assert "the stream begins anew" not in caplog.text
+
+
+def command(*more: str) -> int:
+    """The exit code of `curate run`; below 0: the signal that ended it."""
+    program = Path(sys.executable).with_name("curate")
+    return subprocess.run([program, "run", *more], check=False).returncode
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # processes start anew for every attempt
+@pytest.mark.usefixtures("crashing")
+@pytest.mark.parametrize("more", [(), ("--follow", "--until-idle")])
+def test_a_run_of_one_process_is_lost_once_and_the_next_gets_past(
+    tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    pool, store, recipe = tmp_path / "pool", tmp_path / "store", tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE)
+    for number in range(3):
+        shard(pool, number, poison=number == 1)
+        (pool / f"{number:05d}.done").touch()
+    asked = (str(recipe), "--pool", f"{pool}/*.tar", "--store", str(store), *more)
+    assert command(*asked) == -signal.SIGSEGV
+    assert list((store / "attempts").iterdir())
+    for _ in range(2):  # and the one after that tries it in a process of its own at once
+        assert command(*asked) == 0
+        manifest = manifest_of(store)
+        assert [(Path(one["shard"]).name, one["code"]) for one in manifest["failed_shards"]] == [
+            ("00001.tar", "worker_killed")
+        ]
+        assert [part["rows"] for part in manifest["parts"]] == [4, 4]

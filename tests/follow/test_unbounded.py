@@ -154,7 +154,7 @@ def test_a_batch_that_was_begun_goes_first_and_done_again_it_changes_nothing(tmp
     calibrated(PLAIN, pool, store)
     config = stream_on(PLAIN, pool, store)
     ((one, two, three),) = arrived_in(config, [[0, 1, 2]])
-    flow = InPlaceFlow(config.plan, Engine(), lambda _: None, stream=config.stream)
+    flow = InPlaceFlow(config.plan, Engine(), lambda _: None, run=config.stream)
     described = [
         {"uri": s.uri, "part": s.part, "format": s.format, "size": s.size} for s in (two.shard, one.shard)
     ]

@@ -34,6 +34,7 @@ from tests.compared import RECIPE, compared_pool
 from tests.curate.test_reach import remote
 from tests.end_to_end.conftest import absent
 from tests.running import EVERYDAY, files_of, plan_of
+from transforms.attempts import Attempts
 from transforms.beam_steps import MeasureShards
 
 GOLDEN = Path(__file__).parent / "dataflow_jobs.json"
@@ -266,7 +267,7 @@ def test_the_graph_that_dataflow_gets_gives_the_same_bytes(tmp_path: Path, *, pr
 def test_hints_go_to_the_step_that_measures_alone(everyday: Plan) -> None:
     runner = Dataflow(**PLACE, gpu="L4", prime=True)
     with runner.start("t") as engine:
-        measuring = engine.spread([1], MeasureShards(everyday.measure_config(2)))
+        measuring = engine.spread([1], MeasureShards(Attempts(everyday.measure_config(2), "run")))
         other = engine.spread([1], beam.DoFn())
     assert len(measuring.get_resource_hints()) == 1
     assert not other.get_resource_hints()

@@ -18,6 +18,7 @@ from filters.core.decide import Step
 from filters.core.declaration import FittedFilter
 from tests.pools import photo, sample, write_tar
 from tests.transforms.reading import named, shards_of
+from transforms.attempts import Attempts
 from transforms.beam_steps import AddAccumulators, AdvanceFit, ArrowTableCoder, MeasureShards, WriteReports
 from transforms.measuring import MeasureConfig
 from transforms.pool import PoolOptions
@@ -105,7 +106,11 @@ def test_shards_are_measured_in_a_pipeline(tmp_path: Path) -> None:
     shards = shards_of(tmp_path / "pool")
     heard: list[Advance] = []
     with listening(heard.append), beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        reports = pipeline | "Lanes" >> beam.Create([shards]) | "Measure" >> beam.ParDo(MeasureShards(config))
+        reports = (
+            pipeline
+            | "Lanes" >> beam.Create([shards])
+            | "Measure" >> beam.ParDo(MeasureShards(Attempts(config, "run")))
+        )
         rows = reports | "Rows" >> beam.Map(lambda report: (report.part, report.rows, report.failed_rows))
         assert_that(rows, equal_to([(shard.part, 2, 1) for shard in shards]))
     counters = {

@@ -1,0 +1,150 @@
+"""Measuring gets past a shard that kills the process that reads it: a decoder that crashes, say.
+
+No engine tells which shard it was, and a run in one process is itself gone. So a mark lies in the store
+while a shard is measured:
+
+    attempts/<part>.json    {"run": who began, "given_up": whether it killed processes of its own too}
+
+A shard whose mark was left is under suspicion. Whoever comes to it next, a later run, a stream that
+begins anew or an engine that tries again what it lost, measures it in a process of its own, whose death
+costs nothing else. One that ends that process every time is recorded as failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from filters.core.errors import KillerShards, StoreError, WorkerLost
+from transforms.apart import Apart
+from transforms.measuring import (
+    DoneParts,
+    MeasureConfig,
+    ShardReport,
+    measure_shards,
+    missing_measures,
+    record_killer,
+)
+from transforms.pool import Shard
+from transforms.storage import Folder
+
+logger = logging.getLogger("curate.measure")
+FOLDER = "attempts"
+MOST_IN_A_ROW = 3  # so many shards that end their process, and none that does not: it is the machine
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """Measures shards for a run, whose engine may try lost work again.
+
+    Attributes:
+        run: names it; what it has given up it does not try again.
+    """
+
+    config: MeasureConfig
+    run: str
+
+    def measure(self, shards: Iterable[Shard]) -> Iterator[ShardReport]:
+        """Yields what `measure_shards` does; what is under suspicion comes last.
+
+        Raises: what measuring raises; KillerShards where one shard after another ends its process.
+        """
+        suspects = frozenset(self._folder.names(FOLDER))
+        done = DoneParts(self.config.store)
+        aside: list[Shard] = []
+        begun: dict[str, str] = {}
+
+        def trusted() -> Iterator[Shard]:
+            for shard in shards:
+                name = _file(shard)
+                if name.rpartition("/")[2] in suspects and missing_measures(shard, self.config, done):
+                    aside.append(shard)
+                    continue
+                begun[shard.part] = name
+                self._mark(name, given_up=False)
+                yield shard
+
+        try:
+            for report in measure_shards(trusted(), self.config):
+                self._folder.remove(begun.pop(report.part))
+                yield report
+        finally:  # whoever can raise lives
+            with contextlib.suppress(StoreError, OSError):
+                for name in list(begun.values()):
+                    self._folder.remove(name)
+        yield from self._apart(aside)
+
+    @property
+    def _folder(self) -> Folder:
+        return self.config.store.folder
+
+    def _mark(self, name: str, *, given_up: bool) -> None:
+        self._folder.write_json(name, {"run": self.run, "given_up": given_up})
+
+    def _apart(self, shards: Iterable[Shard]) -> Iterator[ShardReport]:
+        in_a_row = 0
+        with Apart(self.config) as apart:
+            for shard in shards:
+                if _mark_in(self._folder, _file(shard)) == {"run": self.run, "given_up": True}:
+                    yield record_killer(shard, self.config)
+                    continue
+                logger.info("%s may have ended its process: measured in one of its own", shard.uri)
+                try:
+                    found = self._alone(shard, apart)
+                except WorkerLost as lost:
+                    self._mark(_file(shard), given_up=True)
+                    in_a_row += 1
+                    if in_a_row == MOST_IN_A_ROW:
+                        raise killers(lost) from lost
+                    found = record_killer(shard, self.config)
+                else:
+                    in_a_row = 0
+                    self._folder.remove(_file(shard))
+                yield found
+
+    def _alone(self, shard: Shard, apart: Apart) -> ShardReport:
+        """The report; tried as often as a shard that can't be read, once at least, with its waits between.
+
+        Raises: WorkerLost where it ended the other process every time; what measuring raises.
+        """
+        for wait in self.config.pool.retry_seconds[1:]:
+            with contextlib.suppress(WorkerLost):
+                return self._alive(shard, apart)
+            time.sleep(wait)
+        return self._alive(shard, apart)
+
+    def _alive(self, shard: Shard, apart: Apart) -> ShardReport:
+        found = apart.measure(shard)
+        if found is None:  # who can raise lives, and raises here as well
+            (found,) = measure_shards([shard], self.config)
+        return found
+
+
+def left_by(run: str, folder: Folder) -> list[str]:
+    """The marks of what a run has begun, neither ended nor given up, as files of the store's folder."""
+    found = [f"{FOLDER}/{name}" for name in folder.names(FOLDER)]
+    return [name for name in found if _mark_in(folder, name) == {"run": run, "given_up": False}]
+
+
+def killers(lost: WorkerLost) -> KillerShards:
+    """The error after so many losses in a row; lost: the last of them."""
+    return KillerShards(
+        f"{MOST_IN_A_ROW} shards in a row ended the process that read them, so it is hardly the shards: "
+        f"look at this machine's memory, driver and libraries. At last: {lost}"
+    )
+
+
+def _mark_in(folder: Folder, name: str) -> Any:
+    """What the mark says; None where it is gone: another worker came to its end with the shard."""
+    try:
+        return folder.read_json(name)
+    except FileNotFoundError:
+        return None
+
+
+def _file(shard: Shard) -> str:
+    return f"{FOLDER}/{shard.part}.json"
