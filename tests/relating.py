@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from filters.core.decide import Step
 from filters.core.declaration import Filter
 from transforms.deciding import DecideConfig, DecidePart
 from transforms.measure import CollectiveMeasure, Measure
+from transforms.memory import Memory
 from transforms.relating import Relation, Scope, find_relation
 from transforms.samples import labels
+from transforms.storage import Folder
 from transforms.store import Store
 
 # Column -> values; `vectors`, or `image` and `text` -> (n, d) embeddings; `failure` where not None.
@@ -95,3 +98,25 @@ def compared(
     scope, decided = scope_of(folder, rule, parts, workers=workers, **more)
     relate(scope, decided, seed=seed)
     return [scope.store.read_part(scope.group, part.part).to_pydict() for part in decided]
+
+
+def after_others(
+    folder: Path, rule: Any, rows: Mapping[str, Any], known: Sequence[int], new: Sequence[int]
+) -> dict[str, list[Any]]:
+    """What a batch of the new rows is found to be, where all known ones were kept in an earlier batch."""
+    both = [{name: [values[at] for at in some] for name, values in rows.items()} for some in (known, new)]
+    scope, (first, second) = scope_of(folder, rule, both)
+    width = len(rows["vectors"][0])
+    scope.folder.write_array("centroids.npy", np.eye(rule.clusters or 1, width, dtype=np.float32))
+    remembering = Folder(f"{folder}/memory")
+    clusters = "centroids.npy" if rule.within else None
+    relation = find_relation(replace(scope, batch=2, memory=remembering, centroids=clusters))
+    readable = np.flatnonzero([rows["failure"][at] is None for at in known])
+    records, keys = relation.remembered(first, readable)
+    order = np.lexsort((records["uid"][:, 1], records["uid"][:, 0]))
+    memory = Memory(remembering)
+    memory.begin("these", relation.remembered_keys(), relation.remembered_type)
+    memory.add(1, records[order], keys[order])
+    relate(relation.scope, [second])
+    found: dict[str, list[Any]] = scope.store.read_part(scope.group, second.part).to_pydict()
+    return found

@@ -60,6 +60,16 @@ output: {{samples_per_shard: 4, report: false, diversity: false}}
 max_failed_fraction: 1
 """
 
+CAPTIONED = f"""\
+name: captioned
+pool: {{retry_seconds: []}}
+measures: {{clip: {{model: "local-dir:{MODEL}"}}}}
+filters:
+  - drop_similar_captions: {{jaccard_above: 0.99, clusters: 3}}
+output: {{samples_per_shard: 4, report: false, diversity: false}}
+max_failed_fraction: 1
+"""
+
 DEMO = (
     packaged_recipes()["demo"]
     .read_text()

@@ -18,6 +18,7 @@ from curate.remove.find import Asked
 from curate.report import write_report
 from tests.compared import MODEL
 from tests.follow.following import (
+    CAPTIONED,
     COMPARED,
     COPIED,
     PLAIN,
@@ -54,7 +55,7 @@ def grown(text: str, pool: Path, live: Path, store: Path) -> list[dict[str, byte
     return seen
 
 
-@pytest.mark.parametrize("text", [PLAIN, COMPARED, COPIED])
+@pytest.mark.parametrize("text", [PLAIN, COMPARED, COPIED, CAPTIONED])
 def test_all_shards_in_one_batch_are_decided_like_the_pool_they_were_calibrated_on(
     tmp_path: Path, text: str
 ) -> None:
@@ -74,6 +75,7 @@ def test_all_shards_in_one_batch_are_decided_like_the_pool_they_were_calibrated_
         (PLAIN, "drop_exact_duplicates"),
         (COMPARED, "drop_exact_duplicates"),
         (COPIED, "drop_copies"),
+        (CAPTIONED, "drop_similar_captions"),
         (COPIED.replace("  - drop_copies: {method: pdq, flips: true}\n", ""), "drop_copies"),
     ],
 )

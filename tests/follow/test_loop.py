@@ -27,6 +27,7 @@ from tests.follow.following import (
     manifest_of,
     shard,
 )
+from transforms.relating import relation_class
 from transforms.store import Store
 
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "curate.json"
@@ -53,7 +54,6 @@ def test_a_recipe_that_needs_no_calibration_goes_without_and_knows_no_drift(tmp_
     ("filters", "measures", "said"),
     [
         ("prune_clusters: {keep: 0.5, clusters: 2}", "clip", "so many rows of each cluster of a whole pool"),
-        ("drop_similar_captions: {jaccard_above: 0.8}", "clip", "compares all rows of a pool at once"),
         ("min_clip_cosine: 0.1", "s_clip", "measure 's_clip' compares all rows of a pool"),
     ],
 )
@@ -68,6 +68,10 @@ def test_what_needs_the_whole_pool_is_refused(tmp_path: Path, filters: str, meas
         follow(text, pool, tmp_path / "store")
     with pytest.raises(RecipeError, match=said):
         calibrated(text, pool, tmp_path / "store")
+
+
+def test_a_comparison_of_a_whole_pool_is_refused_by_what_it_does() -> None:
+    assert relation_class("label_errors").refusal(None) == "it compares all rows of a pool at once"
 
 
 def test_a_state_of_the_recipe_s_own_is_refused() -> None:

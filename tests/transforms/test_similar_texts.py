@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from filters.drop_similar_captions import DropSimilarCaptions
-from tests.relating import compared
+from tests.relating import after_others, compared
 from tests.transforms.relations.test_near_duplicates import cut, pool
 from transforms import similar_texts
-from transforms.similar_texts import jaccard, most_similar_earlier, normalised, shingles
+from transforms.similar_texts import jaccard, most_similar_earlier, normalised, shingles, signatures
 
 WORDS = ("red", "green", "blue", "old", "small", "dog", "cat", "house", "river", "stone", "music", "winter")
 
@@ -68,6 +68,25 @@ def test_equal_texts_name_the_first_and_empty_ones_nothing() -> None:
     assert [len(found) for found in most_similar_earlier([], 0.8)] == [0, 0]
 
 
+@pytest.mark.parametrize("known", [0, 1, 200, 399, 400])
+def test_known_texts_come_first_and_are_not_asked_about(known: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = captions(400)
+    texts[3] = texts[390] = ""
+    similarity, original = most_similar_earlier(texts, 0.6)
+    signed = signatures(texts[:known])
+    assert signed.shape == (known, similar_texts.PERMUTATIONS)
+    made: list[str] = []
+
+    def made_now(some: list[str]) -> object:
+        made.extend(some)
+        return signatures(some)
+
+    monkeypatch.setattr(similar_texts, "signatures", made_now)
+    found = most_similar_earlier(texts, 0.6, signed)
+    assert [values.tolist() for values in found] == [similarity[known:].tolist(), original[known:].tolist()]
+    assert len(made) <= 400 - known
+
+
 def test_a_large_group_is_compared_with_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"the same long caption about a picture of something {at:03d}" for at in range(120)]
     whole, _ = most_similar_earlier(texts, 0.6)
@@ -96,3 +115,31 @@ def test_captions_count_inside_a_cluster_of_images_only(tmp_path: Path) -> None:
     pairs = zip(torn["caption_jaccard"], one["caption_jaccard"], strict=True)
     assert all(inside <= everywhere for inside, everywhere in pairs)
     assert torn["caption_jaccard"] != one["caption_jaccard"]
+
+
+@pytest.mark.parametrize("known", [0, 1, 150, 199])
+def test_what_was_kept_in_earlier_batches_comes_first(tmp_path: Path, known: int) -> None:
+    rows = pool(200, seed=6)
+    rows["failure"] = [None] * 200
+    rows["caption"] = captions(200, seed=1)
+    rows["caption"][5], rows["caption"][6], rows["caption"][190] = None, "\x00 …", "Ééé " * 600
+    # As in one go where earlier rows have the greater signal.
+    rows["clip_cosine"] = np.where(np.arange(200) < known, 0.9, 0.1).astype(np.float32)
+    rule = DropSimilarCaptions(by="clip_cosine", clusters=1)
+    whole = compared(tmp_path / "whole", rule, [rows])[0]
+    found = after_others(tmp_path / "later", rule, rows, range(known), range(known, 200))
+    assert len(found["caption_jaccard"]) == 200 - known
+    for name, values in found.items():
+        assert values == whole[name][known:], name
+    if known == 150:
+        earlier = set(rows["uid"][:known])
+        assert sum(original in earlier for original in found["duplicate_of"]) > 5
+
+
+def test_inside_clusters_only_what_was_kept_in_them_is_looked_at(tmp_path: Path) -> None:
+    rows = pool(8, seed=6)
+    rows["failure"] = [None] * 8
+    rows["caption"] = captions(4, seed=2) * 2
+    rows["vectors"] = np.eye(8, dtype=np.float16)[[0, 1, 2, 0, 0, 2, 2, 0]]  # row 5 is elsewhere than row 1
+    found = after_others(tmp_path, DropSimilarCaptions(clusters=3), rows, range(4), range(4, 8))
+    assert [original is not None for original in found["duplicate_of"]] == [True, False, True, True]

@@ -1,7 +1,12 @@
-"""The earlier survivor of the same image cluster whose caption is most alike."""
+"""The earlier survivor of the same image cluster whose caption is most alike.
+
+In a continuous run everything kept before comes first; its signatures are remembered with its captions,
+since making them is what takes the time.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,14 +14,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from filters.core.declaration import Columns
+from filters.core.uids import parse_uids
 from transforms.clustered import ClusteredComparison
 from transforms.comparing import Found
-from transforms.deciding import DecidePart
+from transforms.deciding import DecidePart, read_columns
 from transforms.exchange import Records
+from transforms.memory import Memory
 from transforms.relations.exact_duplicates import originals
-from transforms.similar_texts import most_similar_earlier, normalised
+from transforms.similar_texts import PERMUTATIONS, most_similar_earlier, normalised, signatures
 
 CAPTION_BYTES = 1000
+SIGNATURE = ("signature", "<u4", (PERMUTATIONS,))
 
 
 class SimilarCaptions(ClusteredComparison):
@@ -24,6 +32,7 @@ class SimilarCaptions(ClusteredComparison):
 
     stages: ClassVar[tuple[str, ...]] = (*ClusteredComparison.training, "sort", "compare", "write")
     hot_rows: ClassVar[int | None] = None
+    remembers: ClassVar[bool] = True
 
     @classmethod
     def fields(cls, rule: Any, width: int) -> list[tuple[Any, ...]]:  # noqa: ARG003
@@ -31,15 +40,40 @@ class SimilarCaptions(ClusteredComparison):
 
     def entries(self, part: DecidePart) -> tuple[Records, NDArray[np.int64]]:
         members = self.members(part, 1, first="uid" if self.rule.by is None else "best")
-        captions = members.columns["caption"].take(pa.array(members.rows)).to_pylist()
-        members.records["caption"] = [
-            normalised(caption or "").encode()[:CAPTION_BYTES] for caption in captions
-        ]
+        members.records["caption"] = _stored(members.columns["caption"], members.rows)
         return members.records, members.clusters[:, 0].astype(np.int64)
 
-    def compare(self, members: Records, key: int) -> Found:  # noqa: ARG002
-        texts = [caption.decode(errors="ignore") for caption in members["caption"].tolist()]
-        return Found(*most_similar_earlier(texts, self.rule.jaccard_above))
+    def compare(self, members: Records, key: int) -> Found:
+        if self.scope.memory is None:
+            return Found(*most_similar_earlier(_texts(members), self.rule.jaccard_above))
+        with Memory(self.scope.memory).survivors(key) as known:
+            texts = [*_texts(known), *_texts(members)]
+            found = Found(*most_similar_earlier(texts, self.rule.jaccard_above, known["signature"]))
+            uids = np.concatenate([known["uid"], members["uid"]])[np.maximum(found.original, 0)]
+        return replace(found, uids=uids)
+
+    # --- what a continuous run has kept
+
+    @classmethod
+    def refusal(cls, rule: Any) -> str | None:  # noqa: ARG003
+        return None
+
+    @property
+    def remembered_type(self) -> np.dtype[Any]:
+        return np.dtype([("uid", "<u8", (2,)), *self.fields(self.rule, 0), SIGNATURE])
+
+    def remembered(self, part: DecidePart, rows: NDArray[np.intp]) -> tuple[Records, NDArray[np.int64]]:
+        alive = np.zeros(part.rows, np.bool_)
+        alive[rows] = True
+        usable, _, vectors = self.scope.usable(part, self.rule.embedding, alive)
+        clusters, _ = self.nearest_centroids(part, vectors)
+        columns = read_columns(self.scope.config, part, ["uid", "caption"])
+        records = np.zeros(len(usable), self.remembered_type)
+        if len(usable):
+            records["uid"] = parse_uids(columns["uid"].take(pa.array(usable)))
+            records["caption"] = _stored(columns["caption"], usable)
+            records["signature"] = signatures(_texts(records))
+        return records, clusters[:, 0].astype(np.int64)
 
     def columns(self, rows: int, answers: Records) -> Columns:
         similarity, absent = np.zeros(rows, np.float32), np.ones(rows, np.bool_)
@@ -48,3 +82,13 @@ class SimilarCaptions(ClusteredComparison):
             "caption_jaccard": pa.array(similarity, mask=absent),
             "duplicate_of": originals(rows, answers),
         }
+
+
+def _stored(captions: pa.Array, rows: NDArray[np.intp]) -> list[bytes]:
+    """The captions of these rows as they are compared: normalised, UTF-8, cut to CAPTION_BYTES."""
+    texts = captions.take(pa.array(rows)).to_pylist()
+    return [normalised(text or "").encode()[:CAPTION_BYTES] for text in texts]
+
+
+def _texts(records: Records) -> list[str]:
+    return [caption.decode(errors="ignore") for caption in records["caption"].tolist()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,8 @@ import pytest
 from filters.core.errors import RecipeError
 from filters.core.uids import format_uids
 from filters.drop_copies import DropCopies
-from tests.relating import compared, relate, scope_of
-from transforms.memory import Memory
-from transforms.relating import find_relation
+from tests.relating import after_others, compared
 from transforms.relations import copies
-from transforms.storage import Folder
 
 BITS = {"pdq": 256, "phash": 64}
 
@@ -225,27 +221,6 @@ def test_neighbours_are_pairs_of_which_one_has_the_other_among_its_nearest() -> 
     earlier, later = copies.neighbour_pairs(vectors, 3)
     assert list(zip(earlier.tolist(), later.tolist(), strict=True)) == expected
     assert [len(found) for found in copies.neighbour_pairs(vectors[:1], 3)] == [0, 0]
-
-
-def after_others(
-    folder: Path, rule: DropCopies, rows: dict[str, Any], known: Sequence[int], new: Sequence[int]
-) -> dict[str, list[Any]]:
-    """What new rows are found to be copies of, where all known ones were kept in an earlier batch."""
-    scope, (first, second) = scope_of(folder, rule, cut(rows, [known, new]))
-    width = len(rows["vectors"][0])
-    scope.folder.write_array("centroids.npy", np.eye(rule.clusters or 1, width, dtype=np.float32))
-    remembering = Folder(f"{folder}/memory")
-    scope = replace(scope, batch=2, memory=remembering, centroids="centroids.npy" if rule.within else None)
-    relation = find_relation(scope)
-    readable = np.flatnonzero([rows["failure"][at] is None for at in known])
-    records, keys = relation.remembered(first, readable)
-    order = np.lexsort((records["uid"][:, 1], records["uid"][:, 0]))
-    memory = Memory(remembering)
-    memory.begin("these", relation.remembered_keys(), relation.remembered_type)
-    memory.add(1, records[order], keys[order])
-    relate(scope, [second])
-    found: dict[str, list[Any]] = scope.store.read_part(scope.group, second.part).to_pydict()
-    return found
 
 
 @pytest.mark.parametrize("method", ["pdq", "phash", "verified"])
