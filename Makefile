@@ -21,7 +21,7 @@ demo: $(READY)  ## Curates an embedded pool with planted defects and shows what 
 test: check  ## Lint, types, layers and tests: what CI runs.
 
 check: lint types layers
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

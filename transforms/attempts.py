@@ -33,7 +33,7 @@ from transforms.pool import Shard
 from transforms.storage import Folder
 
 logger = logging.getLogger("curate.measure")
-FOLDER = "attempts"
+FOLDER, ENDING = "attempts", ".json"
 MOST_IN_A_ROW = 3  # so many shards that end their process, and none that does not: it is the machine
 
 
@@ -53,7 +53,7 @@ class Attempts:
 
         Raises: what measuring raises; KillerShards where one shard after another ends its process.
         """
-        suspects = frozenset(self._folder.names(FOLDER))
+        suspects = frozenset(_marks(self._folder))
         done = DoneParts(self.config.store)
         aside: list[Shard] = []
         begun: dict[str, str] = {}
@@ -61,7 +61,7 @@ class Attempts:
         def trusted() -> Iterator[Shard]:
             for shard in shards:
                 name = _file(shard)
-                if name.rpartition("/")[2] in suspects and missing_measures(shard, self.config, done):
+                if name in suspects and missing_measures(shard, self.config, done):
                     aside.append(shard)
                     continue
                 begun[shard.part] = name
@@ -126,8 +126,7 @@ class Attempts:
 
 def left_by(run: str, folder: Folder) -> list[str]:
     """The marks of what a run has begun, neither ended nor given up, as files of the store's folder."""
-    found = [f"{FOLDER}/{name}" for name in folder.names(FOLDER)]
-    return [name for name in found if _mark_in(folder, name) == {"run": run, "given_up": False}]
+    return [name for name in _marks(folder) if _mark_in(folder, name) == {"run": run, "given_up": False}]
 
 
 def killers(lost: WorkerLost) -> KillerShards:
@@ -136,6 +135,11 @@ def killers(lost: WorkerLost) -> KillerShards:
         f"{MOST_IN_A_ROW} shards in a row ended the process that read them, so it is hardly the shards: "
         f"look at this machine's memory, driver and libraries. At last: {lost}"
     )
+
+
+def _marks(folder: Folder) -> list[str]:
+    """The files that are marks; others are still being written."""
+    return [f"{FOLDER}/{name}" for name in folder.names(FOLDER) if name.endswith(ENDING)]
 
 
 def _mark_in(folder: Folder, name: str) -> Any:
@@ -147,4 +151,4 @@ def _mark_in(folder: Folder, name: str) -> Any:
 
 
 def _file(shard: Shard) -> str:
-    return f"{FOLDER}/{shard.part}.json"
+    return f"{FOLDER}/{shard.part}{ENDING}"

@@ -14,6 +14,7 @@ CurateError
 │   │   └── StoreLocked      another run holds the store                       4
 │   ├── InvariantBroken      counts do not add up: a fault of ours             5
 │   └── WorkerLost           a worker or an engine's server ended in between   6
+│       └── KillerShards     one shard after another ended whoever read it     6
 ├── RetryShard               try this shard again (network, time-out)
 └── SkipShard                record this shard as failed and go on
 """

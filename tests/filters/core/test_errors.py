@@ -59,6 +59,7 @@ def test_the_exit_codes_are_those_drawn() -> None:
         "StoreLocked": 4,
         "InvariantBroken": 5,
         "WorkerLost": 6,
+        "KillerShards": 6,
     }
     stops = {name: error for name, error in declared().items() if issubclass(error, StopRun)}
     assert {name: error.exit_code for name, error in stops.items()} == {**codes, "StopRun": 1}
