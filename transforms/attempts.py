@@ -51,12 +51,14 @@ class Attempts:
     def measure(self, shards: Iterable[Shard]) -> Iterator[ShardReport]:
         """Yields what `measure_shards` does; what is under suspicion comes last.
 
-        Raises: what measuring raises; KillerShards where one shard after another ends its process.
+        Raises: what measuring raises; KillerShards where one shard after another ends its process and
+            none is measured.
         """
         suspects = frozenset(_marks(self._folder))
         done = DoneParts(self.config.store)
         aside: list[Shard] = []
         begun: dict[str, str] = {}
+        works = False
 
         def trusted() -> Iterator[Shard]:
             for shard in shards:
@@ -71,12 +73,13 @@ class Attempts:
         try:
             for report in measure_shards(trusted(), self.config):
                 self._folder.remove(begun.pop(report.part))
+                works = True
                 yield report
         finally:  # whoever can raise lives
             with contextlib.suppress(StoreError, OSError):
                 for name in list(begun.values()):
                     self._folder.remove(name)
-        yield from self._apart(aside)
+        yield from self._apart(aside, works=works)
 
     @property
     def _folder(self) -> Folder:
@@ -85,11 +88,13 @@ class Attempts:
     def _mark(self, name: str, *, given_up: bool) -> None:
         self._folder.write_json(name, {"run": self.run, "given_up": given_up})
 
-    def _apart(self, shards: Iterable[Shard]) -> Iterator[ShardReport]:
-        in_a_row = 0
+    def _apart(self, shards: Iterable[Shard], *, works: bool) -> Iterator[ShardReport]:
+        """works: whether anything was measured here, so that it can't be the machine."""
+        killed = 0
         with Apart(self.config) as apart:
             for shard in shards:
-                if _mark_in(self._folder, _file(shard)) == {"run": self.run, "given_up": True}:
+                mark = _mark_in(self._folder, _file(shard))
+                if mark == {"run": self.run, "given_up": True}:
                     yield record_killer(shard, self.config)
                     continue
                 logger.info("%s may have ended its process: measured in one of its own", shard.uri)
@@ -97,12 +102,12 @@ class Attempts:
                     found = self._alone(shard, apart)
                 except WorkerLost as lost:
                     self._mark(_file(shard), given_up=True)
-                    in_a_row += 1
-                    if in_a_row == MOST_IN_A_ROW:
+                    killed += not (mark and mark["given_up"])  # of the others it was known
+                    if killed == MOST_IN_A_ROW and not works:
                         raise killers(lost) from lost
                     found = record_killer(shard, self.config)
                 else:
-                    in_a_row = 0
+                    works = True
                     self._folder.remove(_file(shard))
                 yield found
 
