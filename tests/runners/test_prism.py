@@ -14,6 +14,7 @@ from pathlib import Path
 
 import apache_beam as beam
 import pytest
+from apache_beam.metrics.metric import Metrics, MetricsFilter
 
 from curate.pipeline import split_evenly
 from curate.portable_engine import PortableEngine
@@ -34,6 +35,14 @@ class Stay(beam.DoFn):
     def process(self, element: int) -> Iterator[int]:
         (self._folder / str(os.getpid())).touch()
         time.sleep(self._seconds)
+        yield element
+
+
+class CountApart(beam.DoFn):
+    """Adds even numbers to one counter and odd ones to another."""
+
+    def process(self, element: int) -> Iterator[int]:
+        Metrics.counter("test", "odd" if element % 2 else "even").inc(element)
         yield element
 
 
@@ -157,6 +166,19 @@ def test_a_killed_worker_of_a_pool_ends_the_run(program: str, tmp_path: Path) ->
             _ = pipeline | "Stay" >> engine.spread([1, 2], Stay(marks, 600))
         thread.join()
     assert len(list(marks.iterdir())) == 2
+
+
+@pytest.mark.slow
+def test_each_worker_elsewhere_counts_for_itself(program: str, tmp_path: Path) -> None:
+    with (
+        worker_pool(tmp_path) as pool,
+        Prism(binary=program, worker_pool=pool, workers=2).start("test") as engine,
+    ):
+        with engine.pipeline("count") as pipeline:
+            # The even ones are one worker's, the odd ones the other's.
+            _ = pipeline | "Count" >> engine.spread([2, 1, 4, 3, 6, 5], CountApart())
+        found = pipeline.result.metrics().query(MetricsFilter().with_namespace("test"))["counters"]
+    assert {one.key.metric.name: one.committed for one in found} == {"even": 12, "odd": 9}
 
 
 def test_a_stage_may_take_longer_than_a_server_has_to_answer(
