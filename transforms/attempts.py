@@ -79,6 +79,12 @@ class Attempts:
             with contextlib.suppress(StoreError, OSError):
                 for name in list(begun.values()):
                     self._folder.remove(name)
+        if aside:
+            logger.warning(
+                "%d shard%s being measured when a process ended: measured in a process of their own",
+                len(aside),
+                " was" if len(aside) == 1 else "s were",
+            )
         yield from self._apart(aside, works=works)
 
     @property
@@ -97,7 +103,7 @@ class Attempts:
                 if mark == {"run": self.run, "given_up": True}:
                     yield record_killer(shard, self.config)
                     continue
-                logger.info("%s may have ended its process: measured in one of its own", shard.uri)
+                logger.info("%s: measured in a process of its own", shard.uri)
                 try:
                     found = self._alone(shard, apart)
                 except WorkerLost as lost:

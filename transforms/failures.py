@@ -30,7 +30,7 @@ SHARD_FAILURES: dict[str, str] = {
     "tar_corrupt": "a tar header is damaged; the samples before it are used",
     "shard_missing": "the shard is not there",
     "shard_unreadable": "the shard could not be read after every retry, or is not in its format",
-    "worker_killed": "reading the shard ended the process that did every time, also one of its own",
+    "worker_killed": "every process that read the shard died of it, also one of its own",
 }
 
 FAILURES_SCHEMA = pa.schema(

@@ -122,11 +122,13 @@ def test_what_an_earlier_run_left_is_measured_apart_after_all_others(
     attempts: Attempts,
     shards: Sequence[Shard],
     apart: list[str],
+    caplog: pytest.LogCaptureFixture,
     given_up: bool,  # noqa: FBT001
 ) -> None:
     suspect(attempts, shards[1], "before", given_up=given_up)
     assert measured(attempts, shards) == rows(shards[0], shards[2], shards[3], shards[1])
     assert apart == [shards[1].part]
+    assert "1 shard was being measured when a process ended" in caplog.text
     assert marks(attempts) == []
 
 
