@@ -27,21 +27,25 @@ def measure_despite_losses(
     Raises: WorkerLost where a worker ends before it takes a shard; KillerShards where three end in a
         row, and no shard was measured in between.
     """
+    store = attempts.config.store
+    found: list[ShardReport] = []
     left, in_a_row = list(shards), 0
     while left:
         with TemporaryDirectory(prefix="curate-", ignore_cleanup_errors=True) as folder:
             try:
-                return measure(share_out(left, min(workers, len(left)), Path(folder)))
+                found = measure(share_out(left, min(workers, len(left)), Path(folder)))
+                break
             except KillerShards:
                 raise
             except WorkerLost as lost:
-                config = attempts.config
-                done = DoneParts(config.store)
-                lacking = [shard for shard in left if missing_measures(shard, config, done)]
+                done = DoneParts(store)
+                lacking = [shard for shard in left if missing_measures(shard, attempts.config, done)]
                 in_a_row = in_a_row + 1 if len(lacking) == len(left) else 1
-                if not left_by(attempts.run, config.store.folder):
+                if not left_by(attempts.run, store.folder):
                     raise
                 if in_a_row == MOST_IN_A_ROW:
                     raise killers(lost) from lost
                 left = lacking
-    return []
+    if in_a_row:  # what a worker was writing when it ended; none is at work now
+        store.folder.remove_leftovers()
+    return found

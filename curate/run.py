@@ -17,6 +17,7 @@ from curate.runner import Runner
 from curate.runners.local import Local
 from filters.core.decide import VERDICTS
 from filters.core.errors import InvariantBroken, TooManyFailures
+from transforms.attempts import acquit
 from transforms.deciding import DecideConfig, DecidePart, PartCounts
 from transforms.measure import NamedMeasure
 from transforms.measuring import ShardReport
@@ -113,6 +114,9 @@ def decide_pool(flow: Flow, clock: Clock) -> dict[str, Any]:
 def measure_lacking(flow: Flow) -> list[ShardReport]:
     """Measures the plan's shards that lack something; reports on those."""
     lacking = flow.plan.to_measure()
+    acquit(
+        {shard.part for shard in flow.plan.shards} - {shard.part for shard in lacking}, flow.plan.store.folder
+    )
     if not lacking:
         flow.say(f"all {len(flow.plan.shards)} shards are measured")
         return []

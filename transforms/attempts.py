@@ -140,6 +140,14 @@ def left_by(run: str, folder: Folder) -> list[str]:
     return [name for name in _marks(folder) if _mark_in(folder, name) == {"run": run, "given_up": False}]
 
 
+def acquit(parts: Iterable[str], folder: Folder) -> None:
+    """Removes the marks of parts that are measured: whoever died with them died after that."""
+    marks = set(_marks(folder))
+    for part in parts if marks else ():
+        if (name := f"{FOLDER}/{part}{ENDING}") in marks:
+            folder.remove(name)
+
+
 def killers(lost: WorkerLost) -> KillerShards:
     """The error after so many losses in a row; lost: the last of them."""
     return KillerShards(

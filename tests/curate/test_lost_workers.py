@@ -45,6 +45,7 @@ def test_what_was_done_before_a_loss_is_not_done_again(small_pool: Path, tmp_pat
                 if len(tried) == 1 and shard.number == 1:
                     mark = {"run": "this", "given_up": False}  # as who dies leaves it
                     plan.store.folder.write_json(f"attempts/{shard.part}.json", mark)
+                    (tmp_path / "store" / "signals" / "half.parquet.tmp-0").touch()
                     msg = "killed"
                     raise WorkerLost(msg)
                 found += attempts.measure([shard])
@@ -53,6 +54,7 @@ def test_what_was_done_before_a_loss_is_not_done_again(small_pool: Path, tmp_pat
     measure_despite_losses(plan.shards, 1, die_once, attempts)
     assert tried == [[0, 1], [shard.number for shard in plan.shards][1:]]
     assert plan.store.folder.names("attempts") == []
+    assert not list((tmp_path / "store").rglob("*.tmp-*"))
 
 
 def lose_at_each_shard(plan: Plan, attempts: Attempts, lost: list[int], *, useful: bool) -> list[ShardReport]:

@@ -11,9 +11,9 @@ import pytest
 import transforms.attempts
 from filters.core.errors import KillerShards, PoolError, WorkerLost
 from tests.follow.following import ROWS_ONLY, make_pool
-from tests.running import plan_of
+from tests.running import curate, plan_of
 from transforms.apart import Apart
-from transforms.attempts import Attempts, left_by
+from transforms.attempts import Attempts, acquit, left_by
 from transforms.measuring import ShardReport, measure_shards
 from transforms.pool import Shard
 
@@ -183,6 +183,25 @@ def test_what_raises_apart_lives_and_raises_here_too(
     suspect(attempts, shards[0], "before")
     monkeypatch.setattr(Apart, "measure", lambda *_: None)
     assert measured(attempts, shards[:1]) == rows(shards[0])
+    assert marks(attempts) == []
+
+
+def test_a_run_forgets_what_was_measured_though_who_did_was_killed_then(
+    attempts: Attempts, shards: Sequence[Shard]
+) -> None:
+    acquit([shard.part for shard in shards], attempts.config.store.folder)
+    for shard in shards[:3]:
+        suspect(attempts, shard, "before")
+    acquit([shards[0].part, shards[2].part, shards[3].part], attempts.config.store.folder)
+    assert marks(attempts) == [f"{shards[1].part}.json"]
+
+
+def test_a_run_that_measures_nothing_leaves_no_marks_of_what_is_measured(
+    attempts: Attempts, shards: Sequence[Shard]
+) -> None:
+    measured(attempts, shards)
+    suspect(attempts, shards[1], "before")
+    curate(ROWS_ONLY, [shard.uri for shard in shards], attempts.config.store.folder.url)
     assert marks(attempts) == []
 
 
