@@ -38,11 +38,11 @@ def measure_despite_losses(
             except KillerShards:
                 raise
             except WorkerLost as lost:
+                if not left_by(attempts.run, store.folder):
+                    raise
                 done = DoneParts(store)
                 lacking = [shard for shard in left if missing_measures(shard, attempts.config, done)]
                 in_a_row = in_a_row + 1 if len(lacking) == len(left) else 1
-                if not left_by(attempts.run, store.folder):
-                    raise
                 if in_a_row == MOST_IN_A_ROW:
                     raise killers(lost) from lost
                 left = lacking

@@ -100,12 +100,24 @@ def compared(
     return [scope.store.read_part(scope.group, part.part).to_pydict() for part in decided]
 
 
+def cut(rows: Mapping[str, Any], pieces: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
+    """The rows in pieces, as parts of a pool."""
+
+    def some(values: Any, piece: Sequence[int]) -> Any:
+        return (
+            values.take(pa.array(piece, pa.int64()))
+            if isinstance(values, pa.Array)
+            else [values[at] for at in piece]
+        )
+
+    return [{name: some(values, piece) for name, values in rows.items()} for piece in pieces]
+
+
 def after_others(
     folder: Path, rule: Any, rows: Mapping[str, Any], known: Sequence[int], new: Sequence[int]
 ) -> dict[str, list[Any]]:
     """What a batch of the new rows is found to be, where all known ones were kept in an earlier batch."""
-    both = [{name: [values[at] for at in some] for name, values in rows.items()} for some in (known, new)]
-    scope, (first, second) = scope_of(folder, rule, both)
+    scope, (first, second) = scope_of(folder, rule, cut(rows, [known, new]))
     width = len(rows["vectors"][0])
     scope.folder.write_array("centroids.npy", np.eye(rule.clusters or 1, width, dtype=np.float32))
     remembering = Folder(f"{folder}/memory")

@@ -57,28 +57,28 @@ class Attempts:
         suspects = frozenset(_marks(self._folder))
         done = DoneParts(self.config.store)
         aside: list[Shard] = []
-        begun: dict[str, str] = {}
+        begun: set[str] = set()
         works = False
 
         def trusted() -> Iterator[Shard]:
             for shard in shards:
-                name = _file(shard)
-                if name in suspects and missing_measures(shard, self.config, done):
+                if _file(shard.part) in suspects and missing_measures(shard, self.config, done):
                     aside.append(shard)
                     continue
-                begun[shard.part] = name
-                self._mark(name, given_up=False)
+                begun.add(shard.part)
+                self._mark(shard.part, given_up=False)
                 yield shard
 
         try:
             for report in measure_shards(trusted(), self.config):
-                self._folder.remove(begun.pop(report.part))
+                begun.remove(report.part)
+                self._folder.remove(_file(report.part))
                 works = True
                 yield report
         finally:  # whoever can raise lives
             with contextlib.suppress(StoreError, OSError):
-                for name in list(begun.values()):
-                    self._folder.remove(name)
+                for part in list(begun):
+                    self._folder.remove(_file(part))
         if aside:
             logger.warning(
                 "%d shard%s being measured when a process ended: measured in a process of their own",
@@ -91,15 +91,15 @@ class Attempts:
     def _folder(self) -> Folder:
         return self.config.store.folder
 
-    def _mark(self, name: str, *, given_up: bool) -> None:
-        self._folder.write_json(name, {"run": self.run, "given_up": given_up})
+    def _mark(self, part: str, *, given_up: bool) -> None:
+        self._folder.write_json(_file(part), {"run": self.run, "given_up": given_up})
 
     def _apart(self, shards: Iterable[Shard], *, works: bool) -> Iterator[ShardReport]:
         """works: whether anything was measured here, so that it can't be the machine."""
         killed = 0
         with Apart(self.config) as apart:
             for shard in shards:
-                mark = _mark_in(self._folder, _file(shard))
+                mark = _mark_in(self._folder, _file(shard.part))
                 if mark == {"run": self.run, "given_up": True}:
                     yield record_killer(shard, self.config)
                     continue
@@ -107,14 +107,14 @@ class Attempts:
                 try:
                     found = self._alone(shard, apart)
                 except WorkerLost as lost:
-                    self._mark(_file(shard), given_up=True)
+                    self._mark(shard.part, given_up=True)
                     killed += not (mark and mark["given_up"])  # of the others it was known
                     if killed == MOST_IN_A_ROW and not works:
                         raise killers(lost) from lost
                     found = record_killer(shard, self.config)
                 else:
                     works = True
-                    self._folder.remove(_file(shard))
+                    self._folder.remove(_file(shard.part))
                 yield found
 
     def _alone(self, shard: Shard, apart: Apart) -> ShardReport:
@@ -144,7 +144,7 @@ def acquit(parts: Iterable[str], folder: Folder) -> None:
     """Removes the marks of parts that are measured: whoever died with them died after that."""
     marks = set(_marks(folder))
     for part in parts if marks else ():
-        if (name := f"{FOLDER}/{part}{ENDING}") in marks:
+        if (name := _file(part)) in marks:
             folder.remove(name)
 
 
@@ -169,5 +169,5 @@ def _mark_in(folder: Folder, name: str) -> Any:
         return None
 
 
-def _file(shard: Shard) -> str:
-    return f"{FOLDER}/{shard.part}{ENDING}"
+def _file(part: str) -> str:
+    return f"{FOLDER}/{part}{ENDING}"

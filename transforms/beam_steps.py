@@ -72,15 +72,11 @@ class MeasureShards(beam.DoFn):
     def process(self, lane: Iterable[Shard]) -> Iterator[ShardReport]:
         """Yields a report for each shard as it is committed."""
         for report in self._attempts.measure(lane):
-            self.count(report)
+            self._rows.inc(report.rows)
+            self._failed.inc(report.failed_rows)
+            self._shards.inc()
+            advance("measure", 1)
             yield report
-
-    def count(self, report: ShardReport) -> None:
-        """Counts a shard that is committed."""
-        self._rows.inc(report.rows)
-        self._failed.inc(report.failed_rows)
-        self._shards.inc()
-        advance("measure", 1)
 
 
 class WriteReports(beam.DoFn):

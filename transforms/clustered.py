@@ -200,6 +200,16 @@ class ClusteredComparison(ClusteredRelation, Comparison):
         else:
             super().run(stage, task)
 
+    def with_clusters(
+        self, part: DecidePart, rows: NDArray[np.intp]
+    ) -> tuple[NDArray[np.intp], NDArray[np.float16], NDArray[np.int64]]:
+        """Those of a part's rows that have an embedding to compare, it as stored, and the cluster of each."""
+        alive = np.zeros(part.rows, np.bool_)
+        alive[rows] = True
+        usable, stored, vectors = self.scope.usable(part, self.rule.embedding, alive)
+        clusters, _ = self.nearest_centroids(part, vectors)
+        return usable, stored, clusters[:, 0].astype(np.int64)
+
     def members(self, part: DecidePart, probe: int, *, first: str) -> Members:
         """The part's comparable survivors; first: who comes first, see `_priority`."""
         columns, alive = self.scope.alive(part, self.rule.reads())

@@ -183,8 +183,8 @@ class Relation(ABC):
 
     @classmethod
     def refusal(cls, rule: Any) -> str | None:  # noqa: ARG003  (some relations depend on options)
-        """Why rows that come batch by batch can't be compared; None where they can."""
-        return "it compares all rows of a pool at once"
+        """Why rows that come batch by batch can't be compared; None where they can, as what remembers can."""
+        return None if cls.remembers else "it compares all rows of a pool at once"
 
     @property
     def remembered_type(self) -> np.dtype[Any]:

@@ -18,14 +18,13 @@ SHARDS = "shards.pickle"
 
 @dataclass(frozen=True)
 class Lane:
-    """One worker's view of the shards that lie in a folder of this machine; iterating takes them.
+    """The shards that lie in a folder of this machine, for each worker the same; iterating takes them.
 
     Attributes:
         folder: the shards, and a file for each that was taken.
     """
 
     folder: str
-    number: int
 
     def __iter__(self) -> Iterator[Shard]:
         for at, shard in enumerate(self._shards()):
@@ -48,4 +47,4 @@ class Lane:
 def share_out(shards: Sequence[Shard], workers: int, folder: Path) -> list[Lane]:
     """A lane for each worker, with the shards in an empty folder."""
     (folder / SHARDS).write_bytes(pickle.dumps(tuple(shards)))
-    return [Lane(str(folder), number) for number in range(workers)]
+    return [Lane(str(folder))] * workers

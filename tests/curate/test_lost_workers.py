@@ -11,6 +11,7 @@ from curate.lost_workers import measure_despite_losses
 from curate.plan import Plan
 from filters.core.errors import KillerShards, WorkerLost
 from tests.running import EVERYDAY, plan_of
+from tests.transforms.test_attempts import suspect
 from transforms.attempts import Attempts
 from transforms.measuring import ShardReport, measure_shards
 from transforms.pool import Shard
@@ -43,8 +44,7 @@ def test_what_was_done_before_a_loss_is_not_done_again(small_pool: Path, tmp_pat
             for shard in lane:
                 tried[-1].append(shard.number)
                 if len(tried) == 1 and shard.number == 1:
-                    mark = {"run": "this", "given_up": False}  # as who dies leaves it
-                    plan.store.folder.write_json(f"attempts/{shard.part}.json", mark)
+                    suspect(attempts, shard, "this")  # as who dies leaves it
                     (tmp_path / "store" / "signals" / "half.parquet.tmp-0").touch()
                     msg = "killed"
                     raise WorkerLost(msg)
@@ -63,8 +63,7 @@ def lose_at_each_shard(plan: Plan, attempts: Attempts, lost: list[int], *, usefu
     def die(lanes: Sequence[Iterable[Shard]]) -> list[ShardReport]:
         (lane,) = lanes
         shard = next(iter(lane))
-        mark = {"run": "this", "given_up": False}
-        plan.store.folder.write_json(f"attempts/{shard.part}.json", mark)
+        suspect(attempts, shard, "this")
         lost.append(shard.number)
         if useful:
             list(measure_shards([shard], attempts.config))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import duckdb
@@ -17,7 +16,7 @@ from curate.run import RunOptions, RunResult, run_recipe
 from curate.runners.local import Local
 from curate.runners.prism import Prism
 from filters.core.errors import TooManyFailures, WorkerLost
-from tests.engines import prism_program, worker_pool
+from tests.engines import CURATE, prism_program, worker_pool
 from tests.follow.following import manifest_of, streamed
 from tests.pools import photo, sample, write_tar
 from tests.running import curate, plan_of
@@ -144,8 +143,7 @@ def test_a_stream_begins_anew_and_gets_past_a_poison_shard(
 
 def command(*more: str) -> int:
     """The exit code of `curate run`; below 0: the signal that ended it."""
-    program = Path(sys.executable).with_name("curate")
-    return subprocess.run([program, "run", *more], check=False).returncode
+    return subprocess.run([*CURATE, "run", *more], check=False).returncode
 
 
 @pytest.mark.slow

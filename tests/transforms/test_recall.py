@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from filters.drop_near_duplicates import DropNearDuplicates
-from tests.relating import relate, scope_of
-from tests.transforms.relations.test_near_duplicates import cut, pool
+from tests.relating import cut, relate, scope_of
+from tests.transforms.relations.test_near_duplicates import pool
 from transforms import recall
 from transforms.recall import nearest_of_all, recall_table
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from filters.drop_similar_captions import DropSimilarCaptions
-from tests.relating import after_others, compared
-from tests.transforms.relations.test_near_duplicates import cut, pool
+from tests.relating import after_others, compared, cut
+from tests.transforms.relations.test_near_duplicates import pool
 from transforms import similar_texts
 from transforms.similar_texts import jaccard, most_similar_earlier, normalised, shingles, signatures
 

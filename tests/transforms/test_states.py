@@ -14,8 +14,8 @@ import pytest
 from filters.core.decide import Step
 from filters.core.errors import RecipeError, StoreError
 from filters.drop_near_duplicates import DropNearDuplicates
-from tests.relating import relate, scope_of
-from tests.transforms.relations.test_near_duplicates import cut, pool
+from tests.relating import cut, relate, scope_of
+from tests.transforms.relations.test_near_duplicates import pool
 from transforms.clustering import unit_rows
 from transforms.deciding import DecidePart, decide_part
 from transforms.relating import Scope

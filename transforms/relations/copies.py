@@ -186,10 +186,6 @@ class Copies(ClusteredComparison):
     def finds_clusters(cls, rule: Any) -> bool:
         return rule.within is not None
 
-    @classmethod
-    def refusal(cls, rule: Any) -> str | None:  # noqa: ARG003
-        return None
-
     @property
     def remembered_type(self) -> np.dtype[Any]:
         names = ("vector", "pixels", "pixels_hash") if self.rule.method == "verified" else ("code",)

@@ -30,10 +30,6 @@ class ExactDuplicates(Comparison):
     remembers: ClassVar[bool] = True
 
     @classmethod
-    def refusal(cls, rule: Any) -> str | None:  # noqa: ARG003
-        return None
-
-    @classmethod
     def fields(cls, rule: Any, width: int) -> list[tuple[Any, ...]]:  # noqa: ARG003
         return [("hash", "<u8", (2,))]
 

@@ -102,16 +102,13 @@ class NearDuplicates(ClusteredComparison):
         return record_type(self.width)
 
     def remembered(self, part: DecidePart, rows: NDArray[np.intp]) -> tuple[Records, NDArray[np.int64]]:
-        alive = np.zeros(part.rows, np.bool_)
-        alive[rows] = True
-        usable, stored, vectors = self.scope.usable(part, self.rule.embedding, alive)
-        clusters, _ = self.nearest_centroids(part, vectors)
+        usable, stored, clusters = self.with_clusters(part, rows)
         uids = self.scope.store.read_part(self.scope.config.writers["uid"], part.part, ["uid"])["uid"]
         records = np.zeros(len(usable), self.remembered_type)
         if len(usable):
             records["uid"] = parse_uids(uids.combine_chunks().take(pa.array(usable)))
             records["vector"] = stored
-        return records, clusters[:, 0].astype(np.int64)
+        return records, clusters
 
     @property
     def earlier(self) -> State | Memory | None:

@@ -54,26 +54,19 @@ class SimilarCaptions(ClusteredComparison):
 
     # --- what a continuous run has kept
 
-    @classmethod
-    def refusal(cls, rule: Any) -> str | None:  # noqa: ARG003
-        return None
-
     @property
     def remembered_type(self) -> np.dtype[Any]:
         return np.dtype([("uid", "<u8", (2,)), *self.fields(self.rule, 0), SIGNATURE])
 
     def remembered(self, part: DecidePart, rows: NDArray[np.intp]) -> tuple[Records, NDArray[np.int64]]:
-        alive = np.zeros(part.rows, np.bool_)
-        alive[rows] = True
-        usable, _, vectors = self.scope.usable(part, self.rule.embedding, alive)
-        clusters, _ = self.nearest_centroids(part, vectors)
+        usable, _, clusters = self.with_clusters(part, rows)
         columns = read_columns(self.scope.config, part, ["uid", "caption"])
         records = np.zeros(len(usable), self.remembered_type)
         if len(usable):
             records["uid"] = parse_uids(columns["uid"].take(pa.array(usable)))
             records["caption"] = _stored(columns["caption"], usable)
             records["signature"] = signatures(_texts(records))
-        return records, clusters[:, 0].astype(np.int64)
+        return records, clusters
 
     def columns(self, rows: int, answers: Records) -> Columns:
         similarity, absent = np.zeros(rows, np.float32), np.ones(rows, np.bool_)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from filters.core.errors import RecipeError
 from filters.core.uids import format_uids
 from filters.drop_copies import DropCopies
-from tests.relating import after_others, compared
+from tests.relating import after_others, compared, cut
 from transforms.relations import copies
 
 BITS = {"pdq": 256, "phash": 64}
@@ -44,17 +43,6 @@ def pool(count: int, method: str, *, seed: int = 0) -> dict[str, Any]:
         "vectors": generator.normal(size=(count, 8)).astype(np.float16),
         "failure": [None if good else "timeout" for good in generator.random(count) < 0.95],
     }
-
-
-def cut(rows: dict[str, Any], pieces: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
-    def some(values: Any, piece: Sequence[int]) -> Any:
-        return (
-            values.take(pa.array(piece, pa.int64()))
-            if isinstance(values, pa.Array)
-            else [values[at] for at in piece]
-        )
-
-    return [{name: some(values, piece) for name, values in rows.items()} for piece in pieces]
 
 
 def brute_force(rows: dict[str, Any], rule: DropCopies) -> list[tuple[float, str | None] | None]:

@@ -11,9 +11,8 @@ import pytest
 
 from filters.core.errors import RecipeError
 from filters.core.uids import parse_uids
-from tests.relating import compared, relate, scope_of
+from tests.relating import compared, cut, relate, scope_of
 from tests.transforms.relations.labelled import CLIP, NAMES, Labelled, labelled, rank
-from tests.transforms.relations.test_near_duplicates import cut
 from transforms.clustering import unit_rows
 from transforms.measures.label_agreement import LabelAgreement
 from transforms.noise.agreement import agreement, credibility, neighbours_among, votes

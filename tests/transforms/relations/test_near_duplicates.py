@@ -13,7 +13,7 @@ import pytest
 from filters.core.errors import StoreError
 from filters.core.uids import format_uids
 from filters.drop_near_duplicates import DropNearDuplicates
-from tests.relating import compared, relate, scope_of
+from tests.relating import compared, cut, relate, scope_of
 from transforms.clustering import unit_rows
 from transforms.relating import find_relation
 
@@ -33,10 +33,6 @@ def pool(count: int, *, seed: int = 0) -> dict[str, Any]:
         "vectors": unit_rows(vectors.astype(np.float32))[0].astype(np.float16),
         "failure": [None if good else "timeout" for good in generator.random(count) < 0.95],
     }
-
-
-def cut(rows: dict[str, Any], pieces: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
-    return [{name: [values[at] for at in piece] for name, values in rows.items()} for piece in pieces]
 
 
 def by_uid(parts: Sequence[dict[str, Any]], found: Sequence[dict[str, list[Any]]]) -> dict[str, Any]:

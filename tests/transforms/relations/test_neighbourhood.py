@@ -9,8 +9,7 @@ import pyarrow as pa
 import pytest
 
 from filters.core.uids import parse_uids
-from tests.relating import compared
-from tests.transforms.relations.test_near_duplicates import cut
+from tests.relating import compared, cut
 from tests.transforms.relations.test_s_clip_loss import pool, usable
 from transforms.measures.neighbourhood import Neighbourhood
 from transforms.noise import nearest

@@ -13,9 +13,8 @@ from pydantic import ValidationError
 from filters.core import prototypes
 from filters.core.errors import RecipeError
 from filters.core.uids import parse_uids
-from tests.relating import compared, relate, scope_of
+from tests.relating import compared, cut, relate, scope_of
 from tests.transforms.relations.labelled import CLIP, NAMES, labelled, rank
-from tests.transforms.relations.test_near_duplicates import cut
 from transforms.clustering import unit_rows
 from transforms.measures.prototypes import Prototypes
 from transforms.noise.agreement import neighbours_among

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from filters.core.uids import format_uids, parse_uids
-from tests.relating import compared
-from tests.transforms.relations.test_near_duplicates import cut
+from tests.relating import compared, cut
 from transforms.measures.s_clip_loss import SClipLoss
 from transforms.noise.clip_loss import bank_scores, pool_scores
 

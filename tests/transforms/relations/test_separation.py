@@ -12,8 +12,7 @@ import pytest
 from filters.core.errors import RecipeError, StoreError
 from filters.core.separation import Alternation, pair_features, separate, uid_folds
 from filters.core.uids import format_uids, parse_uids, uid_fraction
-from tests.relating import compared, relate, scope_of
-from tests.transforms.relations.test_near_duplicates import cut
+from tests.relating import compared, cut, relate, scope_of
 from transforms.clustering import unit_rows
 from transforms.measures.separation import Separation
 
