@@ -28,6 +28,7 @@ NAMES = (
     "search",
     "explore",
     "stored_bytes",
+    "million_shards",
     "engines",
     "large_pictures",
     "follow",

@@ -24,6 +24,7 @@ from filters.core import errors
 from filters.core.errors import CurateError, StopRun, WorkerLost
 
 STREAM = "stream"  # the stage of a pipeline without an end
+GRAPH_BYTES = 1 << 20  # of tasks that a graph for another process holds; Dataflow refuses one of 20 MB
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,11 @@ class Engine:
         workers: how many elements are worked on side by side.
         branches: into how many environments a step is placed, each with a worker of its own.
         outlives_workers: whether it can go on after it lost one.
+        graph_bytes: the most bytes of tasks that a graph holds; None: any number.
     """
 
     outlives_workers: ClassVar[bool] = False
+    graph_bytes: ClassVar[int | None] = None
 
     workers: int = 1
     branches: int = 1
@@ -104,9 +107,11 @@ class Engine:
         """Whether it can run another pipeline after it lost a worker."""
         return self.outlives_workers
 
-    def spread(self, elements: Sequence[Any], step: beam.DoFn) -> beam.PTransform[Any, Any]:
-        """One step over the elements, on all workers."""
-        return Spread(elements, step, max(1, min(self.branches, len(elements))))
+    def spread(
+        self, elements: Sequence[Any], step: beam.DoFn, read: beam.DoFn | None = None
+    ) -> beam.PTransform[Any, Any]:
+        """One step over the elements, on all workers; read: over what this one makes of the elements."""
+        return Spread(elements, step, max(1, min(self.branches, len(elements))), read)
 
 
 class Branch(ResourceHint):
@@ -129,18 +134,23 @@ class Spread(beam.PTransform[Any, Any]):
     and takes every n-th element, n being their number.
     """
 
-    def __init__(self, elements: Sequence[Any], step: beam.DoFn, branches: int = 1) -> None:
+    def __init__(
+        self, elements: Sequence[Any], step: beam.DoFn, branches: int = 1, read: beam.DoFn | None = None
+    ) -> None:
         super().__init__()
-        self._elements, self._step, self._branches = elements, step, branches
+        self._elements, self._step, self._branches, self._read = elements, step, branches, read
 
     def expand(self, pipeline: beam.Pipeline) -> Any:
         """The results of the step, in no order."""
         if self._branches == 1:
-            created = pipeline | "Elements" >> beam.Create(self._elements, reshuffle=True)
-            return created | "Run" >> beam.ParDo(self._step)
+            spread = pipeline | "Elements" >> beam.Create(self._elements, reshuffle=True)
+            if self._read is not None:
+                spread = spread | "Read" >> beam.ParDo(self._read) | "Shuffle" >> beam.Reshuffle()
+            return spread | "Run" >> beam.ParDo(self._step)
         found = []
         for number in range(self._branches):
-            one: beam.PTransform[Any, Any] = Spread(self._elements[number :: self._branches], self._step)
+            some = self._elements[number :: self._branches]
+            one: beam.PTransform[Any, Any] = Spread(some, self._step, read=self._read)
             if number:  # the first stays where everything else runs
                 one = one.with_resource_hints(curate_branch=str(number))
             found.append(pipeline | f"Branch{number}" >> one)

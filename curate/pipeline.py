@@ -18,7 +18,6 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import apache_beam as beam
-from apache_beam.transforms.combiners import ToList
 
 from curate.engine import Engine
 from curate.forecast import refuse_quadratic
@@ -36,6 +35,7 @@ from transforms.pool import Shard
 from transforms.progress import begin
 from transforms.relating import Relation, Task, find_relation
 from transforms.relating import Scope as RelationScope
+from transforms.tasks import lay_out
 from transforms.writing import OutputShard, WriteConfig
 
 Element = TypeVar("Element")
@@ -88,12 +88,12 @@ class Flow:
     def _measure_lanes(self, lanes: Sequence[Iterable[Shard]]) -> list[ShardReport]:
         with self.engine.pipeline("measure", models=True) as pipeline:
             name = self.add_measure(pipeline, lanes)
-        return [ShardReport(**report) for report in self.plan.store.folder.read_json(name)]
+        return [ShardReport(**report) for report in steps.read_reports(self.plan.store, name)]
 
     def add_measure(self, pipeline: beam.Pipeline, lanes: Sequence[Iterable[Shard]]) -> str:
-        """Adds to a pipeline all that measuring takes; returns the file of its reports."""
+        """Adds to a pipeline all that measuring takes; returns the folder of its reports."""
         step = steps.MeasureShards(self.attempts)
-        return self._add_results(pipeline, "Measure", lanes, step)
+        return self._add_reports(pipeline, "Measure", lanes, step)
 
     def fit(self, step: Step, before: Sequence[Step], config: DecideConfig, scope: Scope) -> None:
         """One pass of a fitted filter: counts the population and refines its artefact."""
@@ -103,7 +103,7 @@ class Flow:
         with self.engine.pipeline("fit") as pipeline:
             _ = (
                 pipeline
-                | "Accumulate" >> self.engine.spread(scope.parts, steps.AccumulatePart(config, before, step))
+                | "Accumulate" >> self._spread(scope.parts, steps.AccumulatePart(config, before, step))
                 | "Add" >> beam.CombineGlobally(steps.AddAccumulators(step.rule))
                 | "Advance" >> beam.ParDo(steps.AdvanceFit(config.store, step, scope.artefact))
             )
@@ -123,34 +123,40 @@ class Flow:
 
     def _compare(self, relation: Relation, stage: str, tasks: Sequence[Task]) -> None:
         with self.engine.pipeline("compare") as pipeline:
-            _ = pipeline | "Compare" >> self.engine.spread(tasks, steps.RunTask(relation, stage))
+            _ = pipeline | "Compare" >> self._spread(tasks, steps.RunTask(relation, stage))
 
     def decide(self, config: DecideConfig, parts: Sequence[DecidePart]) -> list[PartCounts]:
         """Writes the ledger; returns each part's counts, in pool order."""
         begin("decide", len(parts))
         with self.engine.pipeline("decide") as pipeline:
-            name = self._add_results(pipeline, "Decide", parts, steps.DecideParts(config))
-        found = self.plan.store.folder.read_json(name)
+            name = self._add_reports(pipeline, "Decide", parts, steps.DecideParts(config))
+        found = steps.read_reports(self.plan.store, name)
         return sorted((PartCounts(**counts) for counts in found), key=lambda counts: counts.number)
 
     def write(self, config: WriteConfig, outputs: Sequence[OutputShard]) -> None:
         """Writes the curated shards."""
         begin("write", len(outputs))
         with self.engine.pipeline("write") as pipeline:
-            _ = pipeline | "Write" >> self.engine.spread(outputs, steps.WriteShards(config))
+            _ = pipeline | "Write" >> self._spread(outputs, steps.WriteShards(config))
 
-    def _add_results(
+    def _add_reports(
         self, pipeline: beam.Pipeline, verb: str, elements: Sequence[Any], step: beam.DoFn
     ) -> str:
-        """Adds one step over the elements; returns the file of the store that will hold what it says."""
-        name = f"runs/results/{verb.lower()}.json"
-        _ = (
-            pipeline
-            | verb >> self.engine.spread(elements, step)
-            | "Gather" >> ToList()
-            | "Save" >> beam.ParDo(steps.WriteReports(self.plan.store, name))
-        )
+        """Adds one step over the elements; returns the folder of the store that will hold what it says."""
+        name = f"runs/results/{verb.lower()}"
+        self.plan.store.folder.remove(name)
+        writing = steps.WriteReports(self.plan.store, name, len(self.plan.shards))
+        _ = pipeline | verb >> self._spread(elements, step) | "Report" >> writing
         return name
+
+    def _spread(self, elements: Sequence[Any], step: beam.DoFn) -> beam.PTransform[Any, Any]:
+        """One step over elements, which are in files of the store where a graph would not hold them."""
+        folder, most = self.plan.store.folder, self.engine.graph_bytes
+        storage = self.plan.shards[0].options if self.plan.shards else {}
+        files = None if most is None else lay_out(folder, elements, most, storage)
+        if files is None:
+            return self.engine.spread(elements, step)
+        return self.engine.spread(files.names, step, steps.ReadTasks(files))
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 from apache_beam.runners.portability.job_server import ExternalJobServer
 from apache_beam.runners.portability.portable_runner import PortableRunner
 
-from curate.engine import Engine
+from curate.engine import GRAPH_BYTES, Engine
 from filters.core.errors import RunnerError, WorkerLost
 
 ADDRESS = r"^[^\s/:]+:\d+$|^\[[0-9a-f:]+\]:\d+$"  # host:port, also with an IPv6 address
@@ -63,6 +63,8 @@ class PortableEngine(Engine):
         title: what the jobs are for; more: further Beam options, such as --parallelism=4.
         look: says what is wrong with the job server; None while nothing is.
     """
+
+    graph_bytes: ClassVar[int | None] = GRAPH_BYTES
 
     endpoint: str = ""
     environment: tuple[str, str] = ("LOOPBACK", "")

@@ -24,6 +24,7 @@ from transforms.measuring import ShardReport
 from transforms.removal import finish_removals
 from transforms.storage import Folder, redact
 from transforms.subset import write_subset
+from transforms.tasks import drop_tasks
 from transforms.writing import WriteConfig, plan_shards
 
 
@@ -98,6 +99,8 @@ def at_work(plan: Plan, options: RunOptions, say: Say) -> Iterator[Flow]:
     with plan.store.lock(), runner.start(plan.recipe.name) as engine:
         finish_removals(plan.store)
         yield Flow(plan, engine, say, options.decode_threads)
+        if engine.graph_bytes is not None:
+            drop_tasks(plan.store.folder)
 
 
 def decide_pool(flow: Flow, clock: Clock) -> dict[str, Any]:

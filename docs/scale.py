@@ -31,9 +31,7 @@ REACHED = 0.35  # of that peak, which the models reach in practice: an assumptio
 CORE_PER_VCPU = 0.6  # two vCPUs share a core: an assumption, not measured here
 REDUCERS = 1_000  # cores that decide and compare
 TRAINERS = 64  # cores of the one machine that trains centroids
-TASK_BYTES = 100  # of a shard's descriptor as it is pickled into a graph and through a shuffle
-REPORT_BYTES = 250  # of what one shard reports, as JSON
-PLAN_BYTES = 650  # of a shard in the launcher's memory
+TASK_BYTES = 100  # of a shard's descriptor as it is pickled through a shuffle
 LISTED = 1_000  # names that an object store gives for one request
 
 
@@ -49,6 +47,8 @@ class Units:
         related: core seconds for each row of drop_near_duplicates, by stage; related_rows: of how many.
         multiplied, marked: operations per second and core of centroids' products, and of marking
             near duplicates.
+        launcher: what the launcher of so many shards has: bytes of a graph, bytes of memory at most, bytes
+            of a manifest, and seconds of writing and reading one.
     """
 
     decoded: float
@@ -61,6 +61,7 @@ class Units:
     related_rows: float
     multiplied: float
     marked: float
+    launcher: Mapping[str, float]
 
 
 def read_units(text: str) -> Units:
@@ -71,6 +72,7 @@ def read_units(text: str) -> Units:
     balanced = _line(text, "overlap", "balanced")
     relate = _line(text, "relate", "drop_near_duplicates", last=True)
     rows = _number(relate[1])
+    launcher = _line(text, "million_shards", "in files", last=True)
     stages = dict(re.findall(r"(\w+) ([\d.]+)", relate[-1]))
     stored = [_cells(line) for line in _section(text, "stored_bytes").splitlines() if line.startswith("| ")]
     return Units(
@@ -84,6 +86,13 @@ def read_units(text: str) -> Units:
         related_rows=rows,
         multiplied=_number(_line(text, "marking", "bare product")[3]) * 1e9,
         marked=_number(_line(text, "marking", "float32, all distinct")[3]) * 1e9,
+        launcher={
+            "shards": _number(launcher[1]),
+            "graph": _number(launcher[3]),
+            "memory": _number(launcher[-1]) * 2**20,
+            "manifest": _number(launcher[6]) * 1e6,
+            "seconds": _number(launcher[7]),
+        },
     )
 
 
@@ -217,8 +226,7 @@ def page(units: Units) -> str:
     """The page, as it stands in docs/scale.md."""
     found = estimate(units)
     stages = "\n".join(f"| {name} | {hours:,.2g} |" for name, hours in found.stages.items())
-    graph = found.shards * TASK_BYTES / 1e6
-    reports = found.shards * REPORT_BYTES / 1e6
+    launcher = units.launcher
     stored = ", ".join(f"{name} {size:,.0f}" for name, size in units.bytes_per_sample.items())
     return f"""\
 # 12.8 billion pairs: an estimate
@@ -255,15 +263,15 @@ The slowest is **{found.slowest}**. Clusters: the square root of the rows, {SAMP
 
 ## What would break first, and the fix
 
-1. **The plan.** The launcher lists the pool and holds a descriptor for each shard, about
-   {found.shards * PLAN_BYTES / 1e9:.1f} GB of Python objects, and a stage's graph holds them all:
-   {graph:.0f} MB, where Dataflow documents a limit of 20 (not tried). What works today: a store for each
-   {20_000_000 // TASK_BYTES:,} shards and `curate state` between them; the real one: stages that read
-   their tasks from a file of the store.
-2. **One results file for each stage.** What is said of {found.shards:,} shards comes together in one worker
-   and one JSON file of {reports:.0f} MB. The fix: add counts up in the shuffle, keep reports by part.
-3. **{found.files / 1e6:,.0f} million files.** A listing gives 1,000 names for each request, so
+1. **The manifest** of a decision names each of its shards: one JSON file of
+   {launcher["manifest"] / 1e6:,.0f} MB, which whatever opens the store reads; writing and reading it take
+   {launcher["seconds"]:.0f} s together, measured. The fix: the shards in a Parquet file beside it.
+2. **{found.files / 1e6:,.0f} million files.** A listing gives 1,000 names for each request, so
    {found.files / LISTED:,.0f} requests for a whole store. The fix: larger shards, or parts of several shards.
+3. **The launcher** is one process that holds a descriptor and a report of each shard: for
+   {launcher["shards"]:,.0f} it takes {launcher["memory"] / 1e9:.1f} GB, measured. Stages take their tasks
+   from files of the store and report to files of it, so the graph of a stage has
+   {launcher["graph"] / 1e3:.0f} KB; Dataflow documents a limit of 20 MB (not tried there).
 4. **Training centroids** in one process: hours, and memory for its sample. The default of one cluster for
    1,000 samples would be {SAMPLES / 1000:,.0f}: set `clusters:` to what is estimated here, or fewer.
 

@@ -23,6 +23,19 @@ filters:
 output: {{report: false, shards: false}}
 max_failed_fraction: 1
 """
+# Every kind of stage: measured, fitted, compared, decided, written.
+EVERY_STAGE = f"""\
+name: every_stage
+pool: {{retry_seconds: []}}
+measures: {{clip: {{model: "local-dir:{MODEL}"}}}}
+filters:
+  - min_side_pixels: 30
+  - drop_exact_duplicates: pixels
+  - drop_near_duplicates: {{cosine_above: 0.999, clusters: 3, probe: 3}}
+  - top_fraction: {{by: clip_cosine, keep: 0.5}}
+output: {{report: false, diversity: false, samples_per_shard: 3}}
+max_failed_fraction: 1
+"""
 EMPTY = RECIPE.replace("name: compared", "name: nothing")
 
 

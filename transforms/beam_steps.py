@@ -4,10 +4,15 @@ Elements are descriptors and small counts; bytes, embeddings and columns stay in
 of a pipeline are files of the store too, so that every engine can hand them back.
 """
 
+# Beam's transforms have no annotations:
+# mypy: allow-untyped-calls
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
+from zlib import crc32
 
 import apache_beam as beam
 import pyarrow as pa
@@ -25,7 +30,10 @@ from transforms.pool import Shard
 from transforms.progress import advance
 from transforms.relating import Relation, Task
 from transforms.store import Store
+from transforms.tasks import TaskFiles
 from transforms.writing import OutputShard, WriteConfig, write_shard
+
+REPORTS_IN_A_FILE = 10_000
 
 
 class ArrowTableCoder(Coder):
@@ -79,18 +87,48 @@ class MeasureShards(beam.DoFn):
             yield report
 
 
-class WriteReports(beam.DoFn):
-    """Commits gathered small results as one JSON file of the store."""
+class ReadTasks(beam.DoFn):
+    """Tasks that lie in files of the store."""
 
-    def __init__(self, store: Store, name: str) -> None:
-        self._store = store
-        self._name = name
+    def __init__(self, files: TaskFiles) -> None:
+        self._files = replace(files, names=())
 
-    def process(self, results: Iterable[Any]) -> Iterator[str]:
-        """Results are dataclasses or JSON values; the file's order does not depend on theirs."""
-        plain = [vars(result) if hasattr(result, "__dict__") else result for result in results]
-        self._store.folder.write_json(self._name, sorted(plain, key=repr))
-        yield self._name
+    def process(self, name: str) -> Iterator[Any]:
+        """Yields the tasks of one file."""
+        yield from self._files.read(name)
+
+
+class WriteReports(beam.PTransform[Any, Any]):
+    """Commits what is said of shards and parts as JSON files in a folder of the store.
+
+    expected: about how many results there will be. They are spread over files by the name of their part.
+    """
+
+    def __init__(self, store: Store, name: str, expected: int) -> None:
+        super().__init__()
+        self._store, self._name = store, name
+        self._files = -(-max(1, expected) // REPORTS_IN_A_FILE)
+
+    def expand(self, reports: Any) -> Any:
+        """The names of the files."""
+        return (
+            reports
+            | "Number" >> beam.Map(lambda report: (crc32(report.part.encode()) % self._files, vars(report)))
+            | "Gather" >> beam.GroupByKey()
+            | "Save" >> beam.MapTuple(self._save)
+        )
+
+    def _save(self, number: int, reports: Iterable[dict[str, Any]]) -> str:
+        """The file's order does not depend on that of the results."""
+        name = f"{self._name}/{number:06d}.json"
+        self._store.folder.write_json(name, sorted(reports, key=repr))
+        return name
+
+
+def read_reports(store: Store, name: str) -> Iterator[dict[str, Any]]:
+    """What `WriteReports` wrote, in no order."""
+    for file in store.folder.names(name):
+        yield from store.folder.read_json(f"{name}/{file}")
 
 
 class AccumulatePart(beam.DoFn):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import braceexpand
 import fsspec
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 from fsspec.core import url_to_fs
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 from filters.core.errors import NoShards, PoolError
 from transforms.storage import persistently, redact
@@ -69,6 +69,10 @@ class PoolOptions(BaseModel):
     )
 
 
+def _storage_of_reader(_: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    return dict(info.context or {})
+
+
 @dataclass(frozen=True)
 class Shard:
     """One file of a pool; small enough to be an element of a pipeline.
@@ -77,6 +81,8 @@ class Shard:
         uri: path or URL, without credentials; `number` orders the shards of a pool.
         part: the name of everything that is stored about this shard. It holds the file's size
             and time (or tag), so a changed file is another part and is measured again.
+        options: of its file system, which may hold secrets: they are in no JSON that pydantic makes of a
+            shard; what it reads gets them from its context.
     """
 
     uri: str
@@ -84,7 +90,9 @@ class Shard:
     part: str
     format: PoolFormat
     size: int
-    options: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    options: Annotated[
+        dict[str, Any], Field(exclude=True, validate_default=True), AfterValidator(_storage_of_reader)
+    ] = field(default_factory=dict, repr=False, compare=False)
 
     def open(self, **how: Any) -> Any:
         """The file, opened for reading in binary."""

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -17,7 +17,7 @@ from apache_beam.options.pipeline_options_validator import PipelineOptionsValida
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner, DataflowRuntimeException
 from pydantic import Field, model_validator
 
-from curate.engine import STREAM, Engine
+from curate.engine import GRAPH_BYTES, STREAM, Engine
 from curate.plan import Plan
 from curate.portable_engine import lanes_of
 from curate.reach import check_reach, check_secrets
@@ -192,6 +192,8 @@ class DataflowEngine(Engine):
         given: the runner's options; title: what the jobs are for.
     """
 
+    graph_bytes: ClassVar[int | None] = GRAPH_BYTES
+
     given: Dataflow
     title: str
 
@@ -211,6 +213,8 @@ class DataflowEngine(Engine):
     def failures(self) -> tuple[type[Exception], ...]:
         return (*super().failures(), DataflowRuntimeException)
 
-    def spread(self, elements: Sequence[Any], step: beam.DoFn) -> beam.PTransform[Any, Any]:
-        found = super().spread(elements, step)
+    def spread(
+        self, elements: Sequence[Any], step: beam.DoFn, read: beam.DoFn | None = None
+    ) -> beam.PTransform[Any, Any]:
+        found = super().spread(elements, step, read)
         return found.with_resource_hints(**self.hints) if isinstance(step, MeasureShards) else found

@@ -13,27 +13,16 @@ import pytest
 
 from curate.demo.pool import write_pool
 from curate.plan import Plan, make_plan
+from curate.portable_engine import PortableEngine
 from curate.recipe import load_recipe
 from curate.run import RunOptions, RunResult, run_recipe
 from curate.runners.prism import Prism
-from tests.compared import MODEL, RECIPE, compared_pool
+from tests.compared import EVERY_STAGE, RECIPE, compared_pool
 from tests.engines import prism_program, worker_pool
 from tests.running import files_of, plan_of
 from transforms.store import Store
+from transforms.tasks import FOLDER as TASKS
 
-# Every kind of stage: measured, fitted, compared, decided, written.
-EVERY_STAGE = f"""\
-name: every_stage
-pool: {{retry_seconds: []}}
-measures: {{clip: {{model: "local-dir:{MODEL}"}}}}
-filters:
-  - min_side_pixels: 30
-  - drop_exact_duplicates: pixels
-  - drop_near_duplicates: {{cosine_above: 0.999, clusters: 3, probe: 3}}
-  - top_fraction: {{by: clip_cosine, keep: 0.5}}
-output: {{report: false, diversity: false, samples_per_shard: 3}}
-max_failed_fraction: 1
-"""
 MakePlan = Callable[[Path, Path], Plan]
 
 
@@ -77,9 +66,12 @@ def assert_same(make: MakePlan, pool: Path, folder: Path, runner: Prism) -> RunR
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_prism_with_threads_gives_the_same_bytes(
-    workers: int, program: str, pool: Path, tmp_path: Path
+    workers: int, program: str, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if workers == 2:  # all tasks come from files
+        monkeypatch.setattr(PortableEngine, "graph_bytes", 0)
     assert_same(relational_plan, pool, tmp_path, Prism(binary=program, workers=workers))
+    assert not (tmp_path / "there" / TASKS).exists()
 
 
 def test_prism_gives_the_same_bytes_of_the_demo(program: str, tmp_path: Path) -> None:

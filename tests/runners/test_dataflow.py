@@ -25,7 +25,7 @@ from apache_beam.transforms import environments
 from curate.engine import Engine
 from curate.follow.stream_steps import StreamConfig
 from curate.follow.unbounded import FollowPool, Tick
-from curate.pipeline import Flow
+from curate.pipeline import Flow, split_evenly
 from curate.plan import Plan
 from curate.run import RunOptions, run_recipe
 from curate.runners.dataflow import Dataflow, DataflowEngine
@@ -36,6 +36,7 @@ from tests.end_to_end.conftest import absent
 from tests.running import EVERYDAY, files_of, plan_of
 from transforms.attempts import Attempts
 from transforms.beam_steps import MeasureShards
+from transforms.tasks import FOLDER
 
 GOLDEN = Path(__file__).parent / "dataflow_jobs.json"
 PLACE: dict[str, Any] = {
@@ -208,6 +209,22 @@ def test_hints_and_pool_options_exclude_each_other() -> None:
         assert bool(runner.hints()) == prime
 
 
+def test_the_graph_of_a_hundred_thousand_shards_is_small(everyday: Plan) -> None:
+    shards = tuple(
+        replace(everyday.shards[0], uri=f"gs://crawl/{number:08d}.tar", number=number, part=f"{number:032x}")
+        for number in range(100_000)
+    )
+    everyday.store.prepare()
+    flow = Flow(replace(everyday, shards=shards), DataflowEngine(given=Dataflow(**PLACE), title="t"), str)
+    pipeline = beam.Pipeline(options=PipelineOptions([]))
+    flow.add_measure(pipeline, split_evenly(shards, 3000))
+    graph = pipeline.to_runner_api().SerializeToString()
+    assert sum(map(len, shards[0].uri)) * len(shards) > 1e6
+    assert len(graph) < 100_000
+    folder = everyday.store.folder
+    assert len(folder.names(f"{FOLDER}/{folder.names(FOLDER)[0]}")) > 10
+
+
 # --- the graph that Dataflow would get, executed in this process
 
 
@@ -250,8 +267,12 @@ class DataflowHere(Dataflow):
 
 
 @pytest.mark.usefixtures("apiclient")
-@pytest.mark.parametrize("prime", [False, True], ids=["pool options", "hints"])
-def test_the_graph_that_dataflow_gets_gives_the_same_bytes(tmp_path: Path, *, prime: bool) -> None:
+@pytest.mark.parametrize("prime", [False, True], ids=["pool options", "hints and tasks in files"])
+def test_the_graph_that_dataflow_gets_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, prime: bool
+) -> None:
+    if prime:
+        monkeypatch.setattr(DataflowEngine, "graph_bytes", 0)
     pool = compared_pool(tmp_path / "pool")
     run = run_recipe(plan_of(RECIPE, pool, tmp_path / "here"), RunOptions(), lambda _: None)
     there = run_recipe(

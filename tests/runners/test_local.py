@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import apache_beam as beam
 import pytest
 import torch
-from apache_beam.transforms.combiners import ToList
 
 from curate.engine import Engine
 from curate.runner import load_runner
@@ -22,7 +21,7 @@ from curate.runners.local import Local, ProcessEngine
 from filters.core.errors import RunnerError
 from tests.compared import RECIPE, compared_pool
 from tests.running import EVERYDAY, plan_of
-from transforms.beam_steps import WriteReports
+from transforms.beam_steps import WriteReports, read_reports
 from transforms.progress import Advance, advance, listening
 from transforms.store import Store
 
@@ -39,12 +38,19 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
+@dataclass(frozen=True)
+class Where:
+    """What a process says: its id stands where reports name their part."""
+
+    part: str
+
+
 class WhereIt(beam.DoFn):
     """Gives the process that works."""
 
-    def process(self, element: int) -> Iterator[int]:  # noqa: ARG002  (any will do)
+    def process(self, element: int) -> Iterator[Where]:  # noqa: ARG002  (any will do)
         advance("look", 1, samples=5)
-        yield os.getpid()
+        yield Where(str(os.getpid()))
 
 
 def processes_of(engine: Engine, *, models: bool) -> set[int]:
@@ -52,8 +58,8 @@ def processes_of(engine: Engine, *, models: bool) -> set[int]:
     with tempfile.TemporaryDirectory() as folder:
         with engine.pipeline("look", models=models) as pipeline:
             found = pipeline | "Look" >> engine.spread([1, 2], WhereIt())
-            _ = found | ToList() | beam.ParDo(WriteReports(Store.at(folder), "found.json"))
-        return set(json.loads(Path(folder, "found.json").read_text()))
+            _ = found | WriteReports(Store.at(folder), "found", 2)
+        return {int(report["part"]) for report in read_reports(Store.at(folder), "found")}
 
 
 def test_one_worker_is_this_process() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import pickle
 from pathlib import Path
-from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
+import pytest
 from apache_beam.coders.typecoders import registry
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
@@ -19,7 +19,15 @@ from filters.core.declaration import FittedFilter
 from tests.pools import photo, sample, write_tar
 from tests.transforms.reading import named, shards_of
 from transforms.attempts import Attempts
-from transforms.beam_steps import AddAccumulators, AdvanceFit, ArrowTableCoder, MeasureShards, WriteReports
+from transforms.beam_steps import (
+    AddAccumulators,
+    AdvanceFit,
+    ArrowTableCoder,
+    MeasureShards,
+    WriteReports,
+    read_reports,
+)
+from transforms.deciding import PartCounts
 from transforms.measuring import MeasureConfig
 from transforms.pool import PoolOptions
 from transforms.progress import Advance, listening
@@ -87,13 +95,27 @@ def test_an_artefact_is_advanced_and_committed(tmp_path: Path) -> None:
     assert store.folder.read_json("artefacts/a.json") == rule.advance(rule.start(), None)
 
 
-def test_reports_are_the_same_file_in_any_order(tmp_path: Path) -> None:
+def test_reports_are_the_same_files_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transforms.beam_steps.REPORTS_IN_A_FILE", 4)
     store = Store.at(str(tmp_path))
-    results: list[dict[str, Any]] = [{"part": str(at), "rows": at} for at in range(5)]
-    list(WriteReports(store, "a.json").process(results))
-    list(WriteReports(store, "b.json").process(results[::-1]))
-    assert store.folder.read_bytes("a.json") == store.folder.read_bytes("b.json")
-    assert store.folder.read_json("a.json") == results
+    reports = [PartCounts(str(at), at, 10 * at, {"keep": at}, {}, []) for at in range(12)]
+    for name, order in (("a", reports), ("b", reports[::-1])):
+        with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+            _ = pipeline | beam.Create(order) | WriteReports(store, name, len(reports))
+    files = store.folder.names("a")
+    assert 1 < len(files) <= 3
+    assert files == store.folder.names("b")
+    for file in files:
+        assert store.folder.read_bytes(f"a/{file}") == store.folder.read_bytes(f"b/{file}")
+    found = sorted((PartCounts(**one) for one in read_reports(store, "a")), key=lambda one: one.number)
+    assert found == reports
+
+
+def test_where_nothing_is_said_there_are_no_reports(tmp_path: Path) -> None:
+    store = Store.at(str(tmp_path))
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        _ = pipeline | beam.Create([]) | WriteReports(store, "none", 0)
+    assert list(read_reports(store, "none")) == []
 
 
 def test_shards_are_measured_in_a_pipeline(tmp_path: Path) -> None:
