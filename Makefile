@@ -4,6 +4,9 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Python keeps what it has compiled, also where that is turned off: every process that tests start would
+# compile Beam and torch anew, which is most of its seconds.
+export PYTHONDONTWRITEBYTECODE :=
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 
 .PHONY: help demo test check lint types layers format docs bench ci clean
@@ -20,8 +23,9 @@ demo: $(READY)  ## Curates an embedded pool with planted defects and shows what 
 
 test: check  ## Lint, types, layers and tests: what CI runs.
 
+# One thread of torch's for each process of tests: two that take all cores each wait for one another.
 check: lint types layers
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.encoders import resolve_device
+from transforms.devices import resolve_device
 
 # Multiples of it never reach the kernels for edges and small matrices, which round differently.
 SHAPE_STEP = 64

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 
 from filters.core.catalogue import nearest
 from filters.core.errors import ModelError
+from transforms.devices import resolve_device
 from transforms.fingerprints import weights_fingerprint
 
 if TYPE_CHECKING:
@@ -58,24 +59,6 @@ def weights_identity(model: str, pretrained: str | None) -> str:
     if pretrained is not None and Path(pretrained).is_file():
         return f"{model} {weights_fingerprint(Path(pretrained))}"
     return f"{model} {pretrained}"
-
-
-def resolve_device(device: str) -> str:
-    """The torch device to use; a GPU that was asked for and is absent is an error.
-
-    Raises: ModelError.
-    """
-    import torch  # noqa: PLC0415
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda"):
-        number = int(device.partition(":")[2] or 0)
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if number >= count:
-            msg = f"device {device!r} was asked for, but there are {count} usable GPUs here: use auto or cpu"
-            raise ModelError(msg)
-    return device
 
 
 @dataclass

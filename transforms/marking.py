@@ -33,7 +33,7 @@ from transforms.clustering import (
     to_numpy,
     unit_rows,
 )
-from transforms.encoders import resolve_device
+from transforms.devices import resolve_device
 
 TILE = 2048
 CUDA_TILE = 8192

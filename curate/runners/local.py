@@ -20,6 +20,7 @@ from curate.reader_threads import quiet_readers
 from curate.runner import Runner
 from curate.worker_starter import WorkerStarter
 from filters.core.errors import RunnerError, WorkerLost
+from transforms.devices import gpus
 
 BROKEN = "Channel closed prematurely"  # what Beam says of a line that a process left
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
@@ -52,7 +53,7 @@ class Local(Runner):
     @classmethod
     def _known(cls, devices: tuple[str, ...]) -> tuple[str, ...]:
         if devices == ("all",):
-            count = _gpus()
+            count = gpus()
             if not count:
                 msg = "'all', but there is no usable GPU here: leave devices out, or write cpu"
                 raise ValueError(msg)
@@ -69,7 +70,7 @@ class Local(Runner):
         """As many workers as devices, where their number is not given."""
         if isinstance(given, dict) and given.get("devices") and "workers" not in given:
             named = cls._listed(given["devices"])
-            return {**given, "workers": max(1, _gpus() if tuple(named) == ("all",) else len(named))}
+            return {**given, "workers": max(1, gpus() if tuple(named) == ("all",) else len(named))}
         return given
 
     @model_validator(mode="after")
@@ -83,7 +84,7 @@ class Local(Runner):
         return self
 
     def check(self, plan: Plan) -> None:
-        count = _gpus() if any(name.startswith("cuda") for name in self.devices) else 0
+        count = gpus() if any(name.startswith("cuda") for name in self.devices) else 0
         for name in self.devices:
             if name.startswith("cuda") and int(name.partition(":")[2] or 0) >= count:
                 msg = f"runner local: device {name!r}, but there are {count} usable GPUs here"
@@ -123,7 +124,7 @@ class Local(Runner):
         """Whether several workers do; asked only where it matters, since looking for GPUs takes seconds."""
         if self.workers == 1:
             return False
-        return _gpus() == 0 if self.processes is None else self.processes
+        return gpus() == 0 if self.processes is None else self.processes
 
 
 @dataclass(frozen=True)
@@ -185,10 +186,3 @@ class MeasuringEngine(Engine):
 def _held(url: str) -> bool:
     """Whether what is there exists in this process alone."""
     return url.startswith("memory:")
-
-
-def _gpus() -> int:
-    """How many GPUs torch can use here."""
-    import torch  # noqa: PLC0415  (takes seconds to import)
-
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -35,7 +35,7 @@ from transforms.clustering import (
     to_numpy,
     unit_rows,
 )
-from transforms.encoders import resolve_device
+from transforms.devices import resolve_device
 
 if TYPE_CHECKING:
     import torch

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.clustering import Floats, full_precision, padded, round_up, to_device, to_numpy
-from transforms.encoders import resolve_device
+from transforms.devices import resolve_device
 
 if TYPE_CHECKING:
     import torch

@@ -24,7 +24,7 @@ from transforms.clustering import (
     to_numpy,
     unit_rows,
 )
-from transforms.encoders import resolve_device
+from transforms.devices import resolve_device
 
 _BLOCK_ROWS = 1024
 _BLOCK_TARGETS = 4096
