@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import apache_beam as beam
@@ -36,6 +36,8 @@ class Engine:
         branches: into how many environments a step is placed, each with a worker of its own.
         outlives_workers: whether it can go on after it lost one.
         graph_bytes: the most bytes of tasks that a graph holds; None: any number.
+        idle_seconds: how long a stream may have work and do none before it counts as lost; starting workers
+            is part of it.
     """
 
     outlives_workers: ClassVar[bool] = False
@@ -43,6 +45,7 @@ class Engine:
 
     workers: int = 1
     branches: int = 1
+    idle_seconds: float = field(default=600.0, kw_only=True)
 
     def runner(self) -> Any:
         """The Beam runner of one pipeline."""

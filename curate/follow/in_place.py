@@ -14,6 +14,7 @@ from curate.follow.continuing import require_calibration
 from curate.follow.ledger import Ledger, decided_shards
 from curate.pipeline import Flow
 from filters.core.errors import StoreLocked
+from transforms.attempts import left_by
 from transforms.deciding import DecideConfig, DecidePart, PartCounts, decide_part
 from transforms.measuring import ShardReport
 from transforms.pool import Shard
@@ -80,19 +81,33 @@ def commit_lock(ledger: Ledger) -> Iterator[None]:
     The store's own lock is held by the launcher, all the while.
     Raises: StoreLocked where it can't be had for two minutes.
     """
-    folder = ledger.folder
-    store = Store(Folder(f"{folder.url}/follow/{ledger.name}", folder.options))
     ends = time.monotonic() + PATIENCE_SECONDS
     with ExitStack() as held:
         while True:
             try:
-                held.enter_context(store.lock(tidy=False))
+                held.enter_context(_commits(ledger).lock(tidy=False))
                 break
             except StoreLocked:
                 if time.monotonic() > ends:
                     raise
                 time.sleep(AGAIN_SECONDS)
         yield
+
+
+def at_work(ledger: Ledger, stream: str) -> bool:
+    """Whether a worker of this stream measures a shard or commits just now."""
+    if left_by(stream, ledger.folder):
+        return True
+    try:
+        with _commits(ledger).lock(tidy=False):
+            return False
+    except StoreLocked:
+        return True
+
+
+def _commits(ledger: Ledger) -> Store:
+    """What is locked for a commit."""
+    return Store(Folder(f"{ledger.folder.url}/follow/{ledger.name}", ledger.folder.options))
 
 
 def begin_stream(ledger: Ledger, stream: str) -> None:

@@ -24,9 +24,10 @@ from apache_beam.runners.runner import PipelineState
 
 from curate.engine import STREAM, Engine
 from curate.follow.arrivals import Arrivals, Waiting
-from curate.follow.in_place import begin_stream, commit_lock
+from curate.follow.in_place import at_work, begin_stream, commit_lock
 from curate.follow.ledger import Committed, Ledger, committed_batches
 from curate.follow.loop import Follower
+from curate.follow.standstill import Standstill
 from curate.follow.stream_steps import StreamConfig
 from curate.follow.unbounded import FollowPool, Tick
 from filters.core.errors import RunnerError, StoreLocked, WorkerLost
@@ -83,6 +84,7 @@ class StreamFollower(Follower):
         committed = Committed(config.ledger)
         self._notice(committed)
         first = committed_batches(self._manifest)
+        still = Standstill(engine.idle_seconds)
         with launched(engine, config) as job:
             while True:
                 check_running(job)
@@ -93,6 +95,8 @@ class StreamFollower(Follower):
                 waiting = self._look(arrivals)
                 if (self.options.until_idle and not waiting) or self.stop.wait(self.options.every):
                     break
+                batches = committed_batches(self._manifest)
+                still.check(len(waiting), batches, lambda: at_work(config.ledger, config.stream))
         self._await_commit(config.ledger)
         self._notice(committed)
         return self._look(arrivals)

@@ -25,6 +25,7 @@ from curate.runner import Runner
 from filters.core.errors import RunnerError
 from transforms.beam_steps import MeasureShards
 
+IDLE_SECONDS = 1800.0  # of a stream that has work: machines take minutes to start
 BUCKET = r"^gs://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]/.+$"
 # Accelerator and the smallest machine that carries one; these machines come with their GPUs.
 GPUS = {
@@ -130,7 +131,9 @@ class Dataflow(Runner):
 
     @contextmanager
     def start(self, title: str) -> Iterator[Engine]:
-        yield DataflowEngine(workers=self.workers * (self.threads or 1), given=self, title=title)
+        yield DataflowEngine(
+            workers=self.workers * (self.threads or 1), given=self, title=title, idle_seconds=IDLE_SECONDS
+        )
 
     def flags(self, title: str, stage: str, *, models: bool) -> list[str]:
         """Beam's options of one job; models: whether it runs any, and so needs the GPU."""

@@ -34,6 +34,7 @@ logger = logging.getLogger("curate.prism")
 VARIABLE = "CURATE_PRISM"
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
+IDLE_SECONDS = 60.0  # of a stream that has work: Prism (2.77) now and then forgets a bundle
 IDLE = "30m"  # a Prism whose launcher was killed ends by itself
 
 
@@ -77,6 +78,7 @@ class Prism(Runner):
                 endpoint=server.endpoint,
                 environment=("EXTERNAL", pool),
                 look=server.look,
+                idle_seconds=IDLE_SECONDS,
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from curate.follow.status import read_status
+from curate.follow.stream_steps import Arrived, MeasureArrived
 from curate.runner import Runner, load_runner
 from curate.runners.prism import Prism
 from filters.core.errors import RunnerError, WorkerLost
@@ -152,6 +154,30 @@ def test_a_stream_whose_engine_is_killed_says_so_and_the_next_goes_on(tmp_path: 
     streamed(ROWS_ONLY, live, tmp_path / "stream", Prism(binary=program)).follow()
     manifest = manifest_of(tmp_path / "stream")
     assert [Path(part["uri"]).stem for part in manifest["parts"]] == ["00000", "00001", "00002"]
+    assert replayed(ROWS_ONLY, manifest, tmp_path / "loop") == manifest
+    assert committed_files(tmp_path / "stream") == committed_files(tmp_path / "loop")
+
+
+@pytest.mark.slow
+def test_a_stream_whose_engine_forgets_work_begins_anew(
+    tmp_path: Path, program: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As Prism does now and then: nothing fails, and nothing comes."""
+    forgotten: list[str] = []
+    measure = MeasureArrived.process
+
+    def forget(step: MeasureArrived, arrived: Arrived) -> Iterator[tuple[str, Arrived]]:
+        if len(forgotten) < 2:
+            forgotten.append(arrived.shard.uri)
+            return
+        yield from measure(step, arrived)
+
+    monkeypatch.setattr(MeasureArrived, "process", forget)
+    monkeypatch.setattr("curate.runners.prism.IDLE_SECONDS", 5.0)
+    pool = make_pool(tmp_path / "pool", shards=2)
+    streamed(ROWS_ONLY, pool, tmp_path / "stream", Prism(binary=program)).follow()
+    assert re.search("2 shards wait, .* the engine has lost work.*; the stream begins anew", caplog.text)
+    manifest = manifest_of(tmp_path / "stream")
     assert replayed(ROWS_ONLY, manifest, tmp_path / "loop") == manifest
     assert committed_files(tmp_path / "stream") == committed_files(tmp_path / "loop")
 
