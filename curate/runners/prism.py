@@ -34,7 +34,7 @@ logger = logging.getLogger("curate.prism")
 VARIABLE = "CURATE_PRISM"
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
-IDLE_SECONDS = 60.0  # of a stream that has work: Prism (2.77) now and then forgets a bundle
+IDLE_SECONDS = 60.0  # of a stream that has work: one was seen to stand still for ever (2.77)
 IDLE = "30m"  # a Prism whose launcher was killed ends by itself
 
 

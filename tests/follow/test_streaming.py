@@ -162,7 +162,7 @@ def test_a_stream_whose_engine_is_killed_says_so_and_the_next_goes_on(tmp_path: 
 def test_a_stream_whose_engine_forgets_work_begins_anew(
     tmp_path: Path, program: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As Prism does now and then: nothing fails, and nothing comes."""
+    """As was seen once on Prism: nothing fails, and nothing comes."""
     forgotten: list[str] = []
     measure = MeasureArrived.process
 
