@@ -11,30 +11,27 @@ from tests.running import curate
 MODEL = Path(__file__).parents[1] / "curate" / "demo" / "model"
 HOSTILE = "a <b>bold</b> \x1b[2J [red]caption[/red] of a ship"
 CAPTIONS = (HOSTILE, "صورة قطة صغيرة في الحديقة", "一只黑猫坐在沙发上", "a photo of a ship at sea", "")
-RECIPE = f"""\
-name: compared
+_COMPARED = f"""\
 pool: {{retry_seconds: []}}
 measures: {{clip: {{model: "local-dir:{MODEL}"}}}}
+max_failed_fraction: 1
 filters:
   - min_side_pixels: 30
   - drop_exact_duplicates: pixels
   - drop_near_duplicates: {{cosine_above: 0.999, clusters: 3, probe: 3}}
+"""
+RECIPE = f"""\
+name: compared
+{_COMPARED}\
   - prune_clusters: {{keep: 0.5, clusters: 4}}
 output: {{report: false, shards: false}}
-max_failed_fraction: 1
 """
 # Every kind of stage: measured, fitted, compared, decided, written.
 EVERY_STAGE = f"""\
 name: every_stage
-pool: {{retry_seconds: []}}
-measures: {{clip: {{model: "local-dir:{MODEL}"}}}}
-filters:
-  - min_side_pixels: 30
-  - drop_exact_duplicates: pixels
-  - drop_near_duplicates: {{cosine_above: 0.999, clusters: 3, probe: 3}}
+{_COMPARED}\
   - top_fraction: {{by: clip_cosine, keep: 0.5}}
 output: {{report: false, diversity: false, samples_per_shard: 3}}
-max_failed_fraction: 1
 """
 EMPTY = RECIPE.replace("name: compared", "name: nothing")
 

@@ -84,7 +84,8 @@ class StreamFollower(Follower):
         committed = Committed(config.ledger)
         self._notice(committed)
         first = committed_batches(self._manifest)
-        still = Standstill(engine.idle_seconds)
+        # A shard may take two looks until it counts as complete, and a third may come late.
+        still = Standstill(engine.idle_seconds + 3 * self.options.every)
         with launched(engine, config) as job:
             while True:
                 check_running(job)
