@@ -59,7 +59,6 @@ def test_every_comparison_there_is_has_a_section(tmp_path: Path) -> None:
   - drop_similar_captions: {{jaccard_above: 1, clusters: 2}}
   - keep_target_clusters: {{examples: {tmp_path}/examples.npy, clusters: 3}}
 output: {{report: false, shards: false}}
-max_failed_fraction: 1
 """
     )
     result = compared_run(tmp_path / "run", text)
