@@ -153,10 +153,11 @@ class Flow:
         """One step over elements, which are in files of the store where a graph would not hold them."""
         folder, most = self.plan.store.folder, self.engine.graph_bytes
         storage = self.plan.shards[0].options if self.plan.shards else {}
-        files = None if most is None else lay_out(folder, elements, most, storage)
-        if files is None:
+        laid_out = None if most is None else lay_out(folder, elements, most, storage)
+        if laid_out is None:
             return self.engine.spread(elements, step)
-        return self.engine.spread(files.names, step, steps.ReadTasks(files))
+        names, reader = laid_out
+        return self.engine.spread(names, step, steps.ReadTasks(reader))
 
 
 @dataclass(frozen=True)

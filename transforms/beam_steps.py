@@ -10,7 +10,6 @@ of a pipeline are files of the store too, so that every engine can hand them bac
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
@@ -30,7 +29,7 @@ from transforms.pool import Shard
 from transforms.progress import advance
 from transforms.relating import Relation, Task
 from transforms.store import Store
-from transforms.tasks import TaskFiles
+from transforms.tasks import TaskReader
 from transforms.writing import OutputShard, WriteConfig, write_shard
 
 REPORTS_IN_A_FILE = 10_000
@@ -90,12 +89,12 @@ class MeasureShards(beam.DoFn):
 class ReadTasks(beam.DoFn):
     """Tasks that lie in files of the store."""
 
-    def __init__(self, files: TaskFiles) -> None:
-        self._files = replace(files, names=())
+    def __init__(self, reader: TaskReader) -> None:
+        self._reader = reader
 
     def process(self, name: str) -> Iterator[Any]:
         """Yields the tasks of one file."""
-        yield from self._files.read(name)
+        yield from self._reader.read(name)
 
 
 class WriteReports(beam.PTransform[Any, Any]):

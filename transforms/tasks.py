@@ -25,17 +25,16 @@ FILE_BYTES = 1 << 18  # so that several workers have something to read
 
 
 @dataclass(frozen=True)
-class TaskFiles:
-    """Where tasks lie, and what it takes to read them; picklable.
+class TaskReader:
+    """What it takes to read tasks from files; picklable.
 
     Attributes:
         kind: the tasks' type: a dataclass, or lists of one.
-        names: of the files; storage: the options that the pool's shards are opened with.
+        storage: the options that the pool's shards are opened with.
     """
 
     folder: Folder
     kind: Any
-    names: tuple[str, ...]
     storage: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def read(self, name: str) -> list[Any]:
@@ -47,10 +46,11 @@ class TaskFiles:
 
 def lay_out(
     folder: Folder, tasks: Sequence[Any], most_bytes: int, storage: Mapping[str, Any]
-) -> TaskFiles | None:
+) -> tuple[list[str], TaskReader] | None:
     """Writes tasks to files of the store, in place of those of the stage before; None where they are small.
 
     tasks: dataclasses of one type, or non-empty lists of such; most_bytes: of JSON, that are no files yet.
+    Returns: the files' names, and what reads them.
     """
     if not tasks:
         return None
@@ -66,7 +66,7 @@ def lay_out(
         names.append(f"{below}/{number:06d}.json")
         with folder.commit(names[-1]) as path:
             path.write_bytes(b"[" + b",\n".join(some) + b"]")
-    return TaskFiles(folder, kind, tuple(names), storage)
+    return names, TaskReader(folder, kind, storage)
 
 
 def drop_tasks(folder: Folder) -> None:

@@ -81,11 +81,11 @@ def commit_lock(ledger: Ledger) -> Iterator[None]:
     The store's own lock is held by the launcher, all the while.
     Raises: StoreLocked where it can't be had for two minutes.
     """
-    ends = time.monotonic() + PATIENCE_SECONDS
+    commits, ends = _commits(ledger), time.monotonic() + PATIENCE_SECONDS
     with ExitStack() as held:
         while True:
             try:
-                held.enter_context(_commits(ledger).lock(tidy=False))
+                held.enter_context(commits.lock(tidy=False))
                 break
             except StoreLocked:
                 if time.monotonic() > ends:
@@ -94,7 +94,7 @@ def commit_lock(ledger: Ledger) -> Iterator[None]:
         yield
 
 
-def at_work(ledger: Ledger, stream: str) -> bool:
+def workers_are_busy(ledger: Ledger, stream: str) -> bool:
     """Whether a worker of this stream measures a shard or commits just now."""
     if left_by(stream, ledger.folder):
         return True

@@ -26,17 +26,17 @@ class Standstill:
     def __post_init__(self) -> None:
         self._since = self.clock()
 
-    def check(self, waiting: int, committed: int, at_work: Callable[[], bool]) -> None:
+    def check(self, waiting: int, committed: int, busy: Callable[[], bool]) -> None:
         """Raises WorkerLost where it has stood still for too long.
 
-        waiting: shards. committed: batches. at_work: whether a worker is measuring or committing just now;
+        waiting: shards. committed: batches. busy: whether a worker is measuring or committing just now;
             asked only once nothing was committed for half of the time.
         """
         now = self.clock()
         if not waiting or committed != self._committed:
             self._since, self._committed = now, committed
         elif now - self._since > self.seconds / 2:
-            if at_work():
+            if busy():
                 self._since = now
             elif now - self._since > self.seconds:
                 msg = (

@@ -24,7 +24,7 @@ from apache_beam.runners.runner import PipelineState
 
 from curate.engine import STREAM, Engine
 from curate.follow.arrivals import Arrivals, Waiting
-from curate.follow.in_place import at_work, begin_stream, commit_lock
+from curate.follow.in_place import begin_stream, commit_lock, workers_are_busy
 from curate.follow.ledger import Committed, Ledger, committed_batches
 from curate.follow.loop import Follower
 from curate.follow.standstill import Standstill
@@ -97,7 +97,7 @@ class StreamFollower(Follower):
                 if (self.options.until_idle and not waiting) or self.stop.wait(self.options.every):
                     break
                 batches = committed_batches(self._manifest)
-                still.check(len(waiting), batches, lambda: at_work(config.ledger, config.stream))
+                still.check(len(waiting), batches, lambda: workers_are_busy(config.ledger, config.stream))
         self._await_commit(config.ledger)
         self._notice(committed)
         return self._look(arrivals)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.follow.in_place import at_work, commit_lock
+from curate.follow.in_place import commit_lock, workers_are_busy
 from curate.follow.ledger import Ledger
 from curate.follow.standstill import Standstill
 from filters.core.errors import WorkerLost
@@ -22,12 +22,12 @@ class Watched:
         self._watch = Standstill(seconds, lambda: self.now)
 
     def look(self, after: float, *, waiting: int = 2, committed: int = 0, works: bool = False) -> None:
-        def at_work() -> bool:
+        def busy() -> bool:
             self.asked += 1
             return works
 
         self.now += after
-        self._watch.check(waiting, committed, at_work)
+        self._watch.check(waiting, committed, busy)
 
 
 def test_what_does_nothing_for_too_long_is_lost() -> None:
@@ -62,12 +62,12 @@ def test_where_nothing_waits_there_is_nothing_to_do() -> None:
     assert stream.asked == 0
 
 
-def test_workers_are_at_work_while_one_measures_or_commits(tmp_path: Path) -> None:
+def test_workers_are_busy_while_one_measures_or_commits(tmp_path: Path) -> None:
     ledger = Ledger(Folder(str(tmp_path)), "everyday-0")
-    assert not at_work(ledger, "this")
+    assert not workers_are_busy(ledger, "this")
     with commit_lock(ledger):
-        assert at_work(ledger, "this")
-    assert not at_work(ledger, "this")
+        assert workers_are_busy(ledger, "this")
+    assert not workers_are_busy(ledger, "this")
     ledger.folder.write_json("attempts/part.json", {"run": "this", "given_up": False})
-    assert at_work(ledger, "this")
-    assert not at_work(ledger, "another"), "what an older stream left is no sign of this one"
+    assert workers_are_busy(ledger, "this")
+    assert not workers_are_busy(ledger, "another"), "what an older stream left is no sign of this one"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from transforms.deciding import DecidePart
 from transforms.pool import Shard
 from transforms.relating import Task
 from transforms.storage import Folder
-from transforms.tasks import FOLDER, drop_tasks, lay_out
+from transforms.tasks import FOLDER, TaskReader, drop_tasks, lay_out
 from transforms.writing import KeptSlice, OutputShard
 
 STORAGE = {"key": "A", "secret": "geheim", "client_kwargs": {"endpoint_url": "http://127.0.0.1:1"}}
@@ -42,16 +43,24 @@ def content(folder: Folder) -> str:
     return "".join(path.read_text() for path in Path(folder.root).rglob("*.json"))
 
 
+def in_files(
+    folder: Folder, tasks: Sequence[Any], storage: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[list[str], TaskReader]:
+    """The tasks in files, however few they are."""
+    laid_out = lay_out(folder, tasks, 0, storage)
+    assert laid_out is not None
+    return laid_out
+
+
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_tasks_are_read_as_they_were_written(kind: str, folder: Folder) -> None:
     written = KINDS[kind]
-    files = lay_out(folder, written, 0, STORAGE)
-    assert files is not None
-    files = pickle.loads(pickle.dumps(files))  # noqa: S301  (as it comes to workers)
-    found = [task for name in files.names for task in files.read(name)]
+    names, reader = in_files(folder, written, STORAGE)
+    reader = pickle.loads(pickle.dumps(reader))  # noqa: S301  (as it comes to workers)
+    found = [task for name in names for task in reader.read(name)]
     assert found == written
     assert [type(task) for task in found] == [type(task) for task in written]
-    assert "geheim" not in content(folder) + repr(files)
+    assert "geheim" not in content(folder) + repr(reader)
     if kind == "lanes":
         assert found[1][0].options == STORAGE
     if kind == "outputs":
@@ -69,26 +78,23 @@ def test_files_have_a_size_and_a_larger_task_one_of_its_own(
 ) -> None:
     monkeypatch.setattr("transforms.tasks.FILE_BYTES", 100)
     tasks = [Task(0, (), (1,)), Task(1, (), (2,)), Task(2, (), tuple(range(99))), Task(3)]
-    files = lay_out(folder, tasks, 0, {})
-    assert files is not None
-    assert [[task.number for task in files.read(name)] for name in files.names] == [[0, 1], [2], [3]]
+    names, reader = in_files(folder, tasks)
+    assert [[task.number for task in reader.read(name)] for name in names] == [[0, 1], [2], [3]]
 
 
 def test_a_stage_finds_nothing_of_the_one_before(folder: Folder) -> None:
-    first, second = lay_out(folder, PARTS[:1], 0, {}), lay_out(folder, PARTS[1:], 0, {})
-    assert first is not None
-    assert second is not None
+    (first,), _ = in_files(folder, PARTS[:1])
+    (second,), reader = in_files(folder, PARTS[1:])
     with pytest.raises(FileNotFoundError):
-        first.read(first.names[0])
-    assert second.read(second.names[0]) == PARTS[1:]
+        reader.read(first)
+    assert reader.read(second) == PARTS[1:]
     drop_tasks(folder)
     drop_tasks(folder)  # nothing there is no error
     assert not folder.exists(FOLDER)
 
 
 def test_a_file_that_holds_something_else_is_refused(folder: Folder) -> None:
-    files = lay_out(folder, PARTS, 0, {})
-    assert files is not None
-    Path(folder.path(files.names[0])).write_text('[{"part": "p", "number": "one"}]')
+    (name,), reader = in_files(folder, PARTS)
+    Path(folder.path(name)).write_text('[{"part": "p", "number": "one"}]')
     with pytest.raises(ValidationError, match=r"(?s)number.*rows"):
-        files.read(files.names[0])
+        reader.read(name)
